@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``pkgctl experiment``, ``report`` and ``compare``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pkgctl.cli.text import as_json, output_option
+
+if TYPE_CHECKING:
+    from pkgctl.experiment.runner import Ending, Options
+    from pkgctl.spec import Experiment
+
+RESULTS = Path("results")
+INTERRUPTED = 130
+FOLDER = click.Path(path_type=Path)
+
+
+@click.command(short_help="Run a whole experiment and write its report.")
+@click.argument("name", metavar="NAME")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Override a key.")
+@click.option("--repeats", type=click.IntRange(1), help="The same as --set repeats=N.")
+@click.option("--results", type=FOLDER, default=RESULTS, show_default=True, help="Where to.")
+@click.option("--dry-run", is_flag=True, help="Only show the plan and how long it takes.")
+@click.option(
+    "--resume",
+    is_flag=False,
+    flag_value="latest",
+    metavar="[RUN]",
+    help="Go on with a run (the latest by default): only what is missing.",
+)
+@click.option("--keep", is_flag=True, help="Leave the testbed up that was made for this.")
+@click.option("--force", is_flag=True, help="Run on a testbed in use; resume with other inputs.")
+@click.option("--name", "testbed", metavar="TESTBED", help="The testbed to run on, or to make.")
+@output_option
+@click.pass_context
+def experiment(
+    context: click.Context,
+    name: str,
+    settings: tuple[str, ...],
+    repeats: int | None,
+    results: Path,
+    dry_run: bool,
+    resume: str | None,
+    keep: bool,
+    force: bool,
+    testbed: str | None,
+    output: str,
+) -> None:
+    """Run the experiment NAME: a file, or one that comes with pkgctl.
+
+    \b
+    Examples:
+      pkgctl experiment scaling.yaml
+      pkgctl experiment scaling --repeats 1 --set factors.replicas=[1,2]
+      pkgctl experiment trace.yaml --set trace=requests.csv
+      pkgctl experiment scaling --resume
+    """  # noqa: D301 - the \b keeps click from filling the lines
+    from pkgctl import spec
+
+    if repeats is not None:
+        settings = (*settings, f"repeats={repeats}")
+    found = spec.load(name, settings)
+    options = _options(found, results, testbed, resume, keep=keep, force=force)
+    plan = _plan(found, options)
+    if dry_run:
+        click.echo(as_json(plan) if output == "json" else "\n".join(plan["outline"]))
+        return
+    ending = _perform(found, options, plan, quiet=output == "json")
+    _conclude(ending, output, context)
+
+
+def _options(
+    found: Experiment,
+    results: Path,
+    testbed: str | None,
+    resume: str | None,
+    *,
+    keep: bool,
+    force: bool,
+) -> Options:
+    from pkgctl.experiment import resume as resuming
+    from pkgctl.experiment.runner import Options
+    from pkgctl.local.paths import paths
+
+    run = resuming.find(results, found.head.name, resume) if resume else None
+    command = " ".join(["pkgctl", *sys.argv[1:]])
+    return Options(results, paths(testbed), keep=keep, force=force, resume=run, command=command)
+
+
+def _plan(found: Experiment, options: Options) -> dict[str, Any]:
+    from pkgctl.experiment import plan, resume, runner
+
+    todo = plan.runs(found)
+    if options.resume is not None:
+        record = resume.read(options.resume)
+        if not options.force:
+            resume.check(record, found, options.resume)
+        todo = resume.missing(resume.merge(record, found), todo)
+    return {
+        "name": found.head.name,
+        "runs": [
+            {"cell": run.cell.id, "repeat": run.repeat, "seed": run.seed, "folder": run.folder}
+            for run in todo
+        ],
+        "seconds": round(plan.estimate(found, todo)),
+        "outline": runner.outline(found, todo),
+    }
+
+
+def _perform(found: Experiment, options: Options, plan: dict[str, Any], *, quiet: bool) -> Ending:
+    from pkgctl.experiment import runner
+    from pkgctl.experiment.progress import Progress
+
+    progress = Progress(None if quiet else sys.stderr)
+    for line in plan["outline"]:
+        progress.say(line)
+    return runner.perform(found, options, progress)
+
+
+def _conclude(ending: Ending, output: str, context: click.Context) -> None:
+    """Write the report, say what came out, and end with the code that fits."""
+    from pkgctl import report
+    from pkgctl.errors import VerificationFailed
+
+    page = report.build(ending.path)
+    if output == "json":
+        facts = {"run": str(ending.path), "status": ending.status, "report": str(page)}
+        click.echo(as_json({**facts, "bad_links": ending.bad_links}))
+    else:
+        click.echo(report.summary_text(ending.path))
+    if ending.status == "interrupted":
+        click.echo(f"interrupted; go on with --resume {ending.path}", err=True)
+        context.exit(INTERRUPTED)
+    if ending.status == "failed":
+        context.exit(1)
+    if ending.bad_links:
+        raise VerificationFailed(
+            f"{ending.bad_links} links were not as asked; see {ending.path}/report.html"
+        )
+
+
+@click.command(epilog="Example: pkgctl report results/scaling-20260101-120000")
+@click.argument("run", type=FOLDER)
+@output_option
+def report(run: Path, output: str) -> None:
+    """Write the report of a RUN again, from what was measured."""
+    from pkgctl import report as reports
+
+    page = reports.build(run)
+    click.echo(as_json({"report": str(page)}) if output == "json" else reports.summary_text(run))
+
+
+@click.command(epilog="Example: pkgctl compare results/scaling-1 results/scaling-2")
+@click.argument("first", type=FOLDER)
+@click.argument("second", type=FOLDER)
+def compare(first: Path, second: Path) -> None:
+    """Say how the run SECOND differs from the run FIRST, cell by cell."""
+    from pkgctl import report as reports
+
+    click.echo(reports.compare(first, second))

@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``pkgctl up``, ``status``, ``down``, ``exec`` and ``shell``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from pkgctl.cli.text import as_json, output_option, table
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+_DEFAULT_TOPOLOGY = "three-sites"
+
+
+def name_option(command: Command) -> Command:
+    """Add ``--name``, the testbed."""
+    return click.option(
+        "--name", metavar="TESTBED", help="Which testbed; $PKGCTL_TESTBED, else `default`."
+    )(command)
+
+
+@click.command("up", epilog="Example: pkgctl up three-sites")
+@click.argument("topology", default=_DEFAULT_TOPOLOGY)
+@name_option
+@click.option("--dry-run", is_flag=True, help="Only say what would change.")
+@output_option
+def up(topology: str, name: str | None, dry_run: bool, output: str) -> None:
+    """Bring a testbed up from TOPOLOGY (a name or a file), or change it to that.
+
+    What is there already and does not differ is left alone.
+    """
+    from pkgctl import topology as topologies
+    from pkgctl.local import paths, testbed
+
+    place = paths.paths(name)
+    outcome = testbed.up(topologies.load(topology), place, dry_run=dry_run)
+    for warning in outcome.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if output == "json":
+        shown = {"testbed": place.name, "changed": outcome.changed, "changes": outcome.lines}
+        click.echo(as_json({**shown, "warnings": outcome.warnings, "seconds": outcome.seconds}))
+        return
+    _show(outcome.lines)
+    done = "would change" if dry_run else "is up"
+    facts = f"{len(outcome.lines)} changes" if outcome.changed else "nothing to change"
+    click.echo(f"testbed {place.name} {done}: {facts} ({outcome.seconds:.2f} s)")
+
+
+def _show(lines: list[str], most: int = 40) -> None:
+    for line in lines[:most]:
+        click.echo(line)
+    if len(lines) > most:
+        click.echo(f"… and {len(lines) - most} more")
+
+
+@click.command("down", epilog="Example: pkgctl down --name default")
+@name_option
+@click.option("--all", "everything", is_flag=True, help="Every testbed of this machine.")
+@output_option
+def down(name: str | None, everything: bool, output: str) -> None:
+    """Remove a testbed and everything it left, also after a crash."""
+    from pkgctl.local import paths, testbed
+
+    places = [paths.Paths(each) for each in paths.testbeds()] if everything else [paths.paths(name)]
+    outcomes = {place.name: testbed.down(place) for place in places}
+    if output == "json":
+        click.echo(
+            as_json(
+                {
+                    each: {"changed": one.changed, "seconds": one.seconds}
+                    for each, one in outcomes.items()
+                }
+            )
+        )
+        return
+    for each, outcome in outcomes.items():
+        what = f"is down ({outcome.seconds:.2f} s)" if outcome.changed else "was not up"
+        click.echo(f"testbed {each} {what}")
+
+
+@click.command("status", epilog="Example: pkgctl status -o json")
+@name_option
+@output_option
+def status(name: str | None, output: str) -> None:
+    """Show the nodes of a testbed and what is changed on them now."""
+    from pkgctl.local import overview, paths
+
+    facts = overview.overview(paths.paths(name))
+    if output == "json":
+        click.echo(as_json(facts))
+        return
+    from pkgctl.nodeside import units
+
+    rows = [
+        [
+            node,
+            known["site"],
+            known["kind"],
+            known["address"],
+            units.show_cpu(known["cpu_now"]) if known["cpu_now"] else "-",
+            f"{known['memory_used'] >> 20}/{(known['memory_now'] or known['memory']) >> 20}Mi",
+            known["processes"],
+            ", ".join(f"{layer} ({'+'.join(kinds)})" for layer, kinds in known["layers"].items())
+            or "-",
+        ]
+        for node, known in facts["nodes"].items()
+    ]
+    click.echo(f"testbed {facts['testbed']}: topology {facts['topology']}, {len(rows)} nodes")
+    click.echo(table(["NODE", "SITE", "KIND", "ADDRESS", "CPU", "MEMORY", "PROCS", "LAYERS"], rows))
+    for what, alive in (("agent", facts["agent"]), ("delay line", facts["delay_line"])):
+        if not alive:
+            click.echo(
+                f"warning: the {what} does not answer; `pkgctl up` starts it again", err=True
+            )
+
+
+@click.command(
+    "exec",
+    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    epilog="Example: pkgctl exec edge-1 -- ping -c 3 cloud-1",
+)
+@name_option
+@click.argument("node")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def execute(name: str | None, node: str, command: tuple[str, ...]) -> None:
+    """Run COMMAND inside NODE, with its network, files and limits."""
+    from pkgctl.local import enter, paths
+
+    words = command[1:] if command[0] == "--" else command
+    if not words:
+        raise click.UsageError("name a command: pkgctl exec edge-1 -- hostname")
+    sys.stdout.flush()
+    enter.run(paths.paths(name), node, words)
+
+
+@click.command("shell", epilog="Example: pkgctl shell edge-1")
+@name_option
+@click.argument("node")
+def shell(name: str | None, node: str) -> None:
+    """Open a shell inside NODE."""
+    from pkgctl.local import enter, paths
+
+    enter.shell(paths.paths(name), node)

@@ -1,0 +1,192 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What this machine can do for a local testbed, and how to get what is missing."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+
+from pkgctl import probes
+from pkgctl.probes import Probe, ProbeError
+
+OK, MISSING, UNTRIED = "ok", "missing", "untried"
+
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_CHROOT": 18, "CAP_SYS_ADMIN": 21, "CAP_MKNOD": 27}
+_PRESSURE = Path("/proc/pressure/cpu")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        state: ``ok``, ``missing``, or ``untried`` where trying takes rights that are not there.
+        detail: what was found, in a few words.
+        needed: whether a local testbed cannot run without it.
+        remedy: how to get it.
+    """
+
+    name: str
+    state: str
+    detail: str
+    needed: bool = False
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class Feature:
+    """A feature of the kernel: how it is tried, and how a machine gets it."""
+
+    name: str
+    probe: Probe
+    remedy: str
+    needed: bool = True
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program that is called, or that only the tests or later substrates call."""
+
+    name: str
+    package: str
+    use: str
+    needed: bool = False
+
+
+FEATURES = (
+    Feature("namespaces", probes.namespaces, "a kernel with CONFIG_NAMESPACES; unshare allowed"),
+    Feature("control groups", probes.control_groups, "mount cgroups with cpu, memory and pids"),
+    Feature("links", probes.links, "modprobe veth (CONFIG_VETH)"),
+    Feature("rates", probes.shaping, "modprobe sch_htb (CONFIG_NET_SCH_HTB)"),
+    Feature("packet rules", probes.packet_rules, "modprobe nf_tables (CONFIG_NF_TABLES)"),
+    Feature("packet queue", probes.packet_queue, "modprobe nfnetlink_queue nft_queue"),
+    Feature("overlay", probes.overlay, "modprobe overlay (CONFIG_OVERLAY_FS)"),
+    Feature("netem", probes.netem, "", needed=False),
+)
+TOOLS = (
+    Tool("nsenter", "util-linux", "playbooks enter the nodes", needed=True),
+    Tool("mke2fs", "e2fsprogs", "makes the nodes' disks", needed=True),
+    Tool("ansible-playbook", "ansible-core", "runs the playbooks", needed=True),
+    Tool("ping", "iputils-ping", "a witness of the tests"),
+    Tool("iperf3", "iperf3", "a witness of the tests"),
+    Tool("tc", "iproute2", "a witness of the tests"),
+    Tool("nft", "nftables", "a witness of the tests"),
+    Tool("pulumi", "pulumi.com", "declares testbeds as infrastructure"),
+)
+PACKAGES = ("ansible-core", "ansible-runner", "pydantic", "polars", "scipy", "plotly")
+
+
+def examine() -> list[Finding]:
+    """Return everything that was looked at, in the order of a reader's questions."""
+    findings = [_rights(), _kernel(), _machine()]
+    findings += (_feature(feature) for feature in FEATURES)
+    findings.append(_disk())
+    findings.append(_backend(findings))
+    findings.append(_pressure())
+    findings += (_tool(tool) for tool in TOOLS)
+    findings += _versions()
+    return findings
+
+
+def lacking(findings: Sequence[Finding]) -> list[Finding]:
+    """Return what a local testbed needs and this machine has not.
+
+    What could not be tried is not counted: what kept it from being tried is in the list.
+    """
+    return [each for each in findings if each.needed and each.state == MISSING]
+
+
+def _rights() -> Finding:
+    remedy = "run it as root: sudo pkgctl doctor"
+    if os.geteuid() != 0:
+        return Finding("root", MISSING, f"user {os.geteuid()}", needed=True, remedy=remedy)
+    held = effective_capabilities(Path("/proc/self/status").read_text())
+    absent = [name for name, bit in _CAPABILITIES.items() if not held >> bit & 1]
+    if absent:
+        remedy = f"give the container {' '.join(absent)}, or run it privileged"
+        return Finding("root", MISSING, f"without {', '.join(absent)}", needed=True, remedy=remedy)
+    return Finding("root", OK, "with the capabilities that are needed", needed=True)
+
+
+def effective_capabilities(status: str) -> int:
+    """Return the mask of the effective capabilities, given a process's status file."""
+    lines = (line.partition(":") for line in status.splitlines())
+    return next(int(value, 16) for name, _, value in lines if name == "CapEff")
+
+
+def _kernel() -> Finding:
+    return Finding("kernel", OK, f"{platform.system()} {platform.release()}")
+
+
+def _machine() -> Finding:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
+    cores = len(os.sched_getaffinity(0))
+    return Finding("machine", OK, f"{cores} cores, {memory:.1f}Gi of memory")
+
+
+def _feature(feature: Feature) -> Finding:
+    return _tried(feature.name, feature.probe, feature.remedy, needed=feature.needed)
+
+
+def _tried(name: str, probe: Callable[[], str], remedy: str, *, needed: bool) -> Finding:
+    if os.geteuid() != 0:
+        return Finding(name, UNTRIED, "only root can try it", needed=needed)
+    try:
+        return Finding(name, OK, probes.attempt(probe), needed=needed)
+    except ProbeError as error:
+        return Finding(name, MISSING, str(error), needed=needed, remedy=remedy)
+
+
+def _disk() -> Finding:
+    tool = _which("mke2fs")
+    remedy = "modprobe loop ext4 (CONFIG_BLK_DEV_LOOP, CONFIG_EXT4_FS)"
+    if tool is None:
+        return Finding("disks", UNTRIED, "mke2fs is missing", needed=True)
+    return _tried("disks", partial(probes.disk, tool), remedy, needed=True)
+
+
+def _backend(findings: Sequence[Finding]) -> Finding:
+    """Say what gives links their delay; the packet queue is the one thing that it takes."""
+    queue = next(each for each in findings if each.name == "packet queue")
+    detail = "the delay line (NFQUEUE)" if queue.state == OK else "none"
+    return Finding("delay backend", queue.state, detail)
+
+
+def _pressure() -> Finding:
+    if _PRESSURE.exists():
+        return Finding("pressure", OK, "PSI: how long tasks wait for CPU, memory and IO")
+    remedy = "boot with psi=1, or a kernel with CONFIG_PSI"
+    return Finding("pressure", MISSING, "no /proc/pressure", remedy=remedy)
+
+
+def _tool(tool: Tool) -> Finding:
+    found = _which(tool.name)
+    if found:
+        return Finding(tool.name, OK, found, needed=tool.needed)
+    how = "pip install" if tool.package == "ansible-core" else "apt-get install"
+    remedy = f"see {tool.package}" if "." in tool.package else f"{how} {tool.package}"
+    return Finding(tool.name, MISSING, tool.use, needed=tool.needed, remedy=remedy)
+
+
+def _which(name: str) -> str | None:
+    """Return where a program is; tools of the system hide from the PATH of users."""
+    beside = str(Path(sys.executable).parent)
+    places = [beside, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
+    return shutil.which(name, path=os.pathsep.join(places))
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("pkgctl", OK, metadata.version("pkgctl"))
+    yield Finding("python", OK, platform.python_version())
+    for package in PACKAGES:
+        try:
+            yield Finding(package, OK, metadata.version(package))
+        except metadata.PackageNotFoundError:
+            yield Finding(package, MISSING, "", needed=True, remedy=f"pip install {package}")

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A testbed in the hands of an experiment: made if need be, armed, recovered, left as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from pkgctl.errors import MissingCapability, PkgctlError, SpecError, TestbedError
+from pkgctl.experiment import disturb
+from pkgctl.experiment.trial import SAMPLE_SECONDS
+from pkgctl.local import testbed
+from pkgctl.local.backend import LocalBackend
+from pkgctl.local.paths import Paths
+from pkgctl.local.testbed import Outcome
+from pkgctl.spec.models import Body
+from pkgctl.topology import Topology, dumps
+
+ERRORS: Mapping[int, type[PkgctlError]] = {2: SpecError, 3: MissingCapability}
+
+
+class Wishes(Protocol):
+    """What decides about the testbed."""
+
+    @property
+    def paths(self) -> Paths: ...  # noqa: D102 - the names say it
+    @property
+    def keep(self) -> bool: ...  # noqa: D102
+    @property
+    def force(self) -> bool: ...  # noqa: D102
+
+
+@contextlib.contextmanager
+def testbed_of(topology: Topology, wishes: Wishes) -> Iterator[Outcome]:
+    """Have a testbed of this topology while the block runs; one that was not up is taken down.
+
+    Raises:
+        SpecError: if a testbed of that name is up with another topology, or is in use.
+    """
+    paths = wishes.paths
+    if paths.state.exists():
+        _check_fit(topology, wishes)
+        yield bring_up(topology, paths)
+        return
+    outcome = bring_up(topology, paths)
+    try:
+        yield outcome
+    finally:
+        if not wishes.keep:
+            testbed.down(paths)
+
+
+def bring_up(topology: Topology, paths: Paths) -> Outcome:
+    """Bring a testbed up in a process of its own, for only one without threads may make nodes.
+
+    Raises:
+        PkgctlError: in its words.
+    """
+    with tempfile.NamedTemporaryFile("w", prefix=f"{topology.name}-", suffix=".yaml") as file:
+        file.write(dumps(topology))
+        file.flush()
+        command = [sys.executable, "-m", "pkgctl", "up", file.name, "--name", paths.name]
+        done = subprocess.run([*command, "-o", "json"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        words = (done.stderr.splitlines() or ["no word"])[-1].removeprefix("pkgctl: ")
+        raise ERRORS.get(done.returncode, TestbedError)(words)
+    said = json.loads(done.stdout)
+    return Outcome(said["changed"], said["changes"], said["warnings"], said["seconds"])
+
+
+def _check_fit(topology: Topology, wishes: Wishes) -> None:
+    paths = wishes.paths
+    state = testbed.read_state(paths)
+    if state["topology"] != topology.to_dict():
+        raise SpecError(
+            f"testbed {paths.name!r} is up with topology {state['topology']['name']}, and "
+            f"{topology.name} is needed; take another name with --name, or run pkgctl down"
+        )
+    if wishes.force:
+        return
+    if layers := disturb.in_force(paths):
+        raise SpecError(
+            f"testbed {paths.name!r} is disturbed by {', '.join(layers)}; run pkgctl heal, or "
+            "let the experiment heal it with --force"
+        )
+    if jobs := _running(paths):
+        raise SpecError(
+            f"jobs run on testbed {paths.name!r} ({', '.join(jobs[:5])}) and would disturb the "
+            "measurement; remove them, or go on with --force"
+        )
+
+
+def _running(paths: Paths) -> list[str]:
+    with contextlib.closing(LocalBackend(paths)) as backend:
+        return [name for name, job in backend.jobs.items() if _disturbs(job.labels, job.has_ended)]
+
+
+def _disturbs(labels: object, has_ended: bool) -> bool:
+    ours = isinstance(labels, dict) and labels.get("owner") == "experiment"
+    store = isinstance(labels, dict) and labels.get("kind") == "store"
+    return not (has_ended or ours or store)
+
+
+class Lab:
+    """The backend, the sampler and the armed timelines of a testbed."""
+
+    def __init__(self, paths: Paths, artifacts: Path) -> None:
+        self._paths = paths
+        self._artifacts = artifacts
+        self._armed: dict[tuple[str, ...], str | None] = {}
+        self._open()
+
+    def _open(self) -> None:
+        self.backend = LocalBackend(self._paths)
+        self.samples = self.backend.samples(SAMPLE_SECONDS)
+        # What an experiment that was killed has left behind.
+        self.backend.remove(
+            [name for name, job in self.backend.jobs.items() if job.labels.get("owner")]
+        )
+
+    def arm(self, body: Body) -> str | None:
+        """Return the timeline that carries a cell's perturbations; it is armed only once."""
+        if body.active not in self._armed:
+            self._armed[body.active] = disturb.arm(body, self._paths, self._artifacts)
+        return self._armed[body.active]
+
+    def heal_left_over(self, body: Body) -> list[str]:
+        """Heal what is still in force after a run; return its names."""
+        left = disturb.in_force(self._paths) if body.active else []
+        disturb.heal(left, self._paths, self._artifacts)
+        return left
+
+    def recover(self) -> None:
+        """Begin anew after a failure.
+
+        Raises:
+            TestbedError: if the testbed is lost.
+        """
+        self._hang_up()
+        self._armed = {}
+        self._open()
+        disturb.heal(disturb.in_force(self._paths), self._paths, self._artifacts)
+
+    def close(self) -> None:
+        """Leave the testbed without timelines, layers and jobs of ours."""
+        for timeline in self._armed.values():
+            if timeline is not None:
+                self.backend.drop_timeline(timeline)
+        ours = [name for name, job in self.backend.jobs.items() if job.labels.get("owner")]
+        self.backend.remove(ours)
+        self._hang_up()
+        disturb.heal(disturb.in_force(self._paths), self._paths, self._artifacts)
+
+    def _hang_up(self) -> None:
+        self.samples.close()
+        self.backend.close()

@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A whole experiment: testbed, base, links, every run of every cell, and the way back.
+
+What was made is taken down again, what was disturbed is healed, whatever ends the experiment:
+its end, an error, Ctrl-C. What was measured by then stays in the run folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from pkgctl import playbook, topology
+from pkgctl.errors import PkgctlError, TestbedError
+from pkgctl.experiment import plan, probing, record, resume, verify
+from pkgctl.experiment.folder import FAILED, Folder, create
+from pkgctl.experiment.interruption import Interrupted, interruptible
+from pkgctl.experiment.lab import Lab, testbed_of
+from pkgctl.experiment.plan import Run
+from pkgctl.experiment.progress import Progress, show_seconds
+from pkgctl.experiment.trial import Trial
+from pkgctl.local.paths import Paths
+from pkgctl.spec import Experiment
+
+BASE = "base.yml"
+
+
+@dataclass(frozen=True)
+class Options:
+    """How an experiment is to be run.
+
+    Attributes:
+        results: the folder in which the run's folder is made.
+        paths: the testbed to run on; it is made if it is not up.
+        keep: leave a testbed up that the experiment made.
+        force: run on a testbed that is in use, and go on with a run whose inputs changed.
+        resume: the folder of the run to go on with.
+        command: the command line, for the record.
+    """
+
+    results: Path
+    paths: Paths
+    keep: bool = False
+    force: bool = False
+    resume: Path | None = None
+    command: str = ""
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How an experiment ended: its folder, its status, and the links that are not as asked."""
+
+    path: Path
+    status: str
+    bad_links: int = 0
+
+
+def perform(experiment: Experiment, options: Options, progress: Progress) -> Ending:
+    """Run an experiment and return where its results are.
+
+    Raises:
+        PkgctlError: if it cannot be run at all; runs that fail by themselves are recorded.
+    """
+    folder, todo = _open(experiment, options)
+    status = "failed"
+    try:
+        with interruptible():
+            try:
+                status = _Session(experiment, options, progress, folder).perform(todo)
+            except Interrupted:
+                status = "interrupted"
+    finally:
+        progress.clear()
+        folder.finish(status)
+        folder.close()
+    return Ending(folder.path, status, folder.record.get("bad_links", 0))
+
+
+def _open(experiment: Experiment, options: Options) -> tuple[Folder, list[Run]]:
+    runs = plan.runs(experiment)
+    if options.resume is None:
+        path = create(options.results, experiment.head.name)
+        folder = Folder(path, record.fresh(experiment, options.command))
+        _write_inputs(path, experiment)
+        return folder, runs
+    found = resume.read(options.resume)
+    if not options.force:
+        resume.check(found, experiment, options.resume)
+    merged = resume.merge(found, experiment)
+    return Folder(options.resume, merged), resume.missing(merged, runs)
+
+
+def _write_inputs(path: Path, experiment: Experiment) -> None:
+    text = yaml.safe_dump(dict(experiment.values), sort_keys=False, allow_unicode=True)
+    (path / "experiment.yaml").write_text(text, encoding="utf-8")
+    (path / "topology.yaml").write_text(topology.dumps(experiment.topology), encoding="utf-8")
+
+
+class _Session:
+    """The time in which an experiment holds a testbed."""
+
+    def __init__(
+        self, experiment: Experiment, options: Options, progress: Progress, folder: Folder
+    ) -> None:
+        self._experiment = experiment
+        self._options = options
+        self._progress = progress
+        self._folder = folder
+        self._artifacts = folder.path / "ansible"
+
+    def perform(self, todo: Sequence[Run]) -> str:
+        """Make the runs and return the status of the whole."""
+        if not todo:
+            return "complete"
+        with self._testbed(), self._lab() as lab:
+            self._to_base()
+            self._verify(lab)
+            self._progress.plan(len(todo), plan.run_seconds(todo[0], self._experiment))
+            for run in todo:
+                self._run(run, lab)
+        return "complete" if record.totals(self._folder.record)["failed"] == 0 else "failed"
+
+    @contextlib.contextmanager
+    def _testbed(self) -> Iterator[None]:
+        with testbed_of(self._experiment.topology, self._options) as outcome:
+            for warning in outcome.warnings:
+                self._folder.warn(warning)
+            made = "is up" if outcome.changed else "was up already"
+            self._progress.say(f"testbed {self._options.paths.name} {made}")
+            yield
+
+    @contextlib.contextmanager
+    def _lab(self) -> Iterator[Lab]:
+        lab = Lab(self._options.paths, self._artifacts)
+        try:
+            yield lab
+        finally:
+            lab.close()
+
+    def _to_base(self) -> None:
+        playbook.play(BASE, {}, testbed=self._options.paths.name, artifacts=self._artifacts)
+
+    def _verify(self, lab: Lab) -> None:
+        head, net = self._experiment.head, self._experiment.topology
+        matrix = net.matrix()
+        pairs = verify.choose(net, head.verify, plan.stream(head.seed, "verify"))
+        asked = {pair: verify.asked(*pair, matrix) for pair in pairs}
+        verdicts = probing.measure_links(lab.backend, pairs, asked) if pairs else []
+        self._folder.write_links([each.row() for each in verdicts])
+        bad = verify.failed(verdicts)
+        for each in bad:
+            self._folder.warn(f"link {each.src} → {each.dst}: {each.reason}")
+            self._progress.say(f"warning: link {each.src} → {each.dst}: {each.reason}")
+        self._folder.set(bad_links=len(bad))
+        self._progress.say(_links_text(len(verdicts), len(bad)))
+
+    def _run(self, run: Run, lab: Lab) -> None:
+        label = f"{run.cell.id or 'the only cell'}, repeat {run.repeat}"
+        self._progress.begin(label)
+        try:
+            self._try(run, lab)
+        except PkgctlError as error:
+            self._folder.mark(run, status=FAILED, error=str(error))
+            self._folder.note(run, kind="note", detail=str(error))
+            self._progress.end(label, f"failed: {error}")
+            lab.recover()
+            return
+        self._progress.end(label, "done")
+
+    def _try(self, run: Run, lab: Lab) -> None:
+        timeline = lab.arm(run.cell.body)
+        trial = Trial(run, self._experiment, lab.backend, lab.samples, timeline)
+        outcome = trial.perform()
+        for event in outcome.events:
+            self._folder.note(run, **event)
+        for warning in outcome.warnings:
+            self._folder.warn(warning)
+        self._folder.write_run(run, outcome.tables, outcome.facts)
+        if left := lab.heal_left_over(run.cell.body):
+            self._folder.warn(f"{', '.join(left)} had to be healed after {run.cell.id}")
+
+
+def _links_text(measured: int, bad: int) -> str:
+    if not measured:
+        return "links: not measured"
+    return f"links: {measured} pairs measured, {bad or 'all'} {'not ' if bad else ''}as asked"
+
+
+def outline(experiment: Experiment, todo: Sequence[Run]) -> list[str]:
+    """Return what would be run, a fact a line."""
+    head = experiment.head
+    seconds = plan.estimate(experiment, todo)
+    return [
+        f"{head.name}: {head.question}",
+        f"topology {experiment.topology.name}, {len(experiment.topology.nodes)} nodes, "
+        f"seed {head.seed}",
+        f"{len(experiment.cells)} cells × {head.repeats} repeats, {len(todo)} runs to make, "
+        f"about {show_seconds(seconds)}",
+    ]
+
+
+__all__ = ["Ending", "Options", "TestbedError", "outline", "perform"]

@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Making nodes: namespaces, addresses, links, limits and disks, many at a time.
+
+All nodes' cables are one netlink message batch, and each node's own set-up one more.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from pkgctl.errors import MissingCapability, TestbedError
+from pkgctl.local import namespaces
+from pkgctl.local.namespaces import Root, Sockets
+from pkgctl.local.paths import Paths
+from pkgctl.local.planning import GATEWAY, INTERFACE, NETWORK, Plan
+from pkgctl.nodeside import cgroups, disks, identity, layers, links, quotas, rtnl, sampler, syscalls
+from pkgctl.nodeside import netlink as wire
+
+Identity = identity.Identity
+port = sampler.port
+MTU = 1500
+_NO_IPV6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+
+
+class Builder:
+    """Makes the nodes of one testbed, one batch at a time."""
+
+    def __init__(self, paths: Paths, plan: Plan) -> None:
+        """Make nodes as plan says, in the places of paths."""
+        self._paths = paths
+        self._plan = plan
+        self._carried = namespaces.carried_mounts(Path("/proc/self/mounts").read_text())
+        self._templates: dict[int, Path] = {}
+        self._opened: list[int] = []
+
+    def make(self, names: Sequence[str]) -> None:
+        """Make nodes, cable them to the switch, shape their links and bound what they may use.
+
+        Raises:
+            DisturbanceError: with the first request that the machine refused.
+        """
+        nodes = [self._plan.nodes[name] for name in names]
+        for node in nodes:
+            self._describe(node)
+            self._limit(node)
+        scratch = self._paths.run / "scratch"
+        scratch.mkdir(exist_ok=True)
+        with self._sockets(nodes, scratch) as sockets:
+            with namespaces.host():
+                self._cable(nodes)
+            for node in nodes:
+                self._shape(node, sockets[node.name])
+        self._clean_up(scratch)
+
+    def _clean_up(self, scratch: Path) -> None:
+        for descriptor in self._opened:
+            os.close(descriptor)
+        self._opened.clear()
+        shutil.rmtree(scratch)
+        for template in self._templates.values():
+            template.unlink()
+        self._templates.clear()
+
+    def _describe(self, node: Identity) -> None:
+        folder = self._paths.node(node.name)
+        for place in (folder, folder / "agent", folder / "disks"):
+            place.mkdir(parents=True)
+        node.save()
+        base = links.body(self._plan.egress(node.name), self._plan.ingress(node.name))
+        layers.save(folder / links.STORE, {layers.BASE: base}, durable=False)
+        layers.save(folder / quotas.STORE, {layers.BASE: limits(node)}, durable=False)
+        layers.save(folder / disks.STORE, {layers.BASE: {}}, durable=False)
+        for name, disk in node.disks.items():
+            self._image(self._paths.disks(node.name) / f"{name}.img", disk.size)
+
+    def _image(self, image: Path, size: int) -> None:
+        """Make an empty file system; those of one size are made once and copied."""
+        if size not in self._templates:
+            template = self._paths.images / f".{size}.img"
+            make_filesystem(template, size)
+            self._templates[size] = template
+        image.parent.mkdir(parents=True, exist_ok=True)
+        copy_sparse(self._templates[size], image)
+
+    def _limit(self, node: Identity) -> None:
+        group = cgroups.group(node.cgroup)
+        group.create()
+        group.set_cpu(node.cpu)
+        group.set_memory(node.memory)
+        group.set_pids(node.pids)
+
+    @contextmanager
+    def _sockets(self, nodes: Sequence[Identity], scratch: Path) -> Iterator[dict[str, Sockets]]:
+        opened: dict[str, Sockets] = {}
+        try:
+            for node in nodes:
+                opened[node.name] = self._isolate(node, scratch)
+            yield opened
+        finally:
+            for sockets in opened.values():
+                sockets.close()
+
+    def _isolate(self, node: Identity, scratch: Path) -> Sockets:
+        with namespaces.host():
+            sockets = namespaces.new_network()
+            _quiet_ipv6()
+            namespaces.make_root(self._root(node, scratch), node.name)
+            for disk in node.disks.values():
+                disks.attach(disk)
+            pins = namespaces.current(*namespaces.KINDS)
+        namespaces.pin(pins, self._paths.namespaces(node.name))
+        return sockets
+
+    def _root(self, node: Identity, scratch: Path) -> Root:
+        paths = self._paths
+        return Root(
+            scratch=scratch,
+            pins=paths.pins,
+            folder=paths.node(node.name),
+            agent=paths.agent,
+            disks=paths.disks(node.name) if node.disks else None,
+            hosts=paths.hosts,
+            carried=self._carried,
+        )
+
+    def _cable(self, nodes: Sequence[Identity]) -> None:
+        namespaces.enter(self._paths.switch, "net")
+        with wire.Socket(wire.NETLINK_ROUTE) as route:
+            route.request([self._veth(node) for node in nodes])
+            indexes = rtnl.link_indexes(route)
+            route.request(
+                [part for node in nodes for part in _toward(node, indexes[port(node.address)])]
+            )
+            self._shape_downloads(route, nodes, indexes)
+
+    def _veth(self, node: Identity) -> wire.Message:
+        namespace = os.open(self._paths.namespaces(node.name) / "net", os.O_RDONLY | os.O_CLOEXEC)
+        self._opened.append(namespace)
+        near = rtnl.End(port(node.address), hardware(GATEWAY))
+        far = rtnl.End(INTERFACE, hardware(node.address), namespace)
+        return rtnl.veth(near, far, mtu=MTU)
+
+    def _shape_downloads(
+        self, route: wire.Socket, nodes: Sequence[Identity], indexes: Mapping[str, int]
+    ) -> None:
+        """Bound what arrives at a node by its access rate, at the switch's port to it."""
+        messages = []
+        for node in nodes:
+            if node.name not in self._plan.download:
+                continue
+            index, rate = indexes[port(node.address)], self._plan.download[node.name] // 8
+            messages += [
+                rtnl.htb(index, links.ROOT, 1),
+                rtnl.htb_class(index, links.ROOT, links.ROOT | 1, rtnl.Rates(rate, rate)),
+                rtnl.leaf(index, links.ROOT | 1, 1 << 16, links.queue(rate, 0.0)),
+            ]
+        route.request(messages)
+
+    def _shape(self, node: Identity, sockets: Sockets) -> None:
+        index = rtnl.link_index(sockets.route, INTERFACE)
+        sockets.route.request(
+            [
+                rtnl.link_up(1),
+                rtnl.address(index, f"{node.address}/{NETWORK.prefixlen}"),
+                rtnl.link_up(index),
+                rtnl.route(index, str(NETWORK), GATEWAY),
+                rtnl.neighbour(index, GATEWAY, hardware(GATEWAY)),
+            ]
+        )
+        asked = links.Wanted(self._plan.egress(node.name), self._plan.ingress(node.name))
+        kernel = links.Kernel(sockets.route, sockets.filter, index, INTERFACE)
+        kernel.apply(links.plan(index, links.State(), links.wanted_state(node, asked)))
+
+
+def limits(node: Identity) -> dict[str, float | int]:
+    """Return a node's base limits."""
+    return {"cpu": node.cpu, "memory": node.memory, "pids": node.pids}
+
+
+def _toward(node: Identity, index: int) -> list[wire.Message]:
+    """Return what tells the switch the way to a node."""
+    return [
+        rtnl.route(index, f"{node.address}/32"),
+        rtnl.neighbour(index, node.address, hardware(node.address)),
+    ]
+
+
+def hardware(address: str) -> bytes:
+    """Return a locally administered hardware address made of an IPv4 address."""
+    return bytes((2, 0, *(int(part) for part in address.split("."))))
+
+
+def make_switch(paths: Paths) -> None:
+    """Make the router to which all nodes are cabled, in a network namespace of its own.
+
+    A router rather than a bridge: nobody asks by ARP, nothing is flooded, a bridge's limit of 1,024
+    ports is gone, and packets can be held back on the way (see the delay line).
+    """
+    with namespaces.host():
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        _quiet_ipv6()
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        with wire.Socket(wire.NETLINK_ROUTE) as route:
+            route.request([rtnl.link_up(1), rtnl.address(1, f"{GATEWAY}/32")])
+        pins = namespaces.current("net")
+    namespaces.pin(pins, paths.switch)
+
+
+def _quiet_ipv6() -> None:
+    """Keep the kernel from giving new links addresses that nobody asked for."""
+    if _NO_IPV6.exists():
+        _NO_IPV6.write_text("1")
+
+
+def unplug(paths: Paths, addresses: Sequence[str]) -> None:
+    """Delete the cables of the nodes with these addresses."""
+    with namespaces.host():
+        namespaces.enter(paths.switch, "net")
+        with wire.Socket(wire.NETLINK_ROUTE) as route:
+            indexes = rtnl.link_indexes(route)
+            names = [port(address) for address in addresses]
+            route.request([rtnl.delete_link(indexes[name]) for name in names if name in indexes])
+
+
+def make_filesystem(image: Path, size: int) -> None:
+    """Make an image of size bytes with an empty ext4 on it.
+
+    Raises:
+        MissingCapability: if mke2fs is not there.
+        TestbedError: if it fails.
+    """
+    tool = shutil.which("mke2fs") or shutil.which("mke2fs", path="/usr/sbin:/sbin")
+    if tool is None:
+        raise MissingCapability("data disks need mke2fs: apt-get install e2fsprogs")
+    image.parent.mkdir(parents=True, exist_ok=True)
+    with image.open("wb") as file:
+        file.truncate(size)
+    options = [
+        "-q",
+        "-F",
+        "-t",
+        "ext4",
+        "-m",
+        "0",
+        "-E",
+        "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
+    ]
+    run = subprocess.run([tool, *options, str(image)], capture_output=True, text=True, check=False)
+    if run.returncode:
+        raise TestbedError(
+            f"mke2fs could not make {image}: {run.stderr.strip() or run.stdout.strip()}"
+        )
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copy a file's data, leaving its holes as holes."""
+    with source.open("rb") as old, target.open("wb") as new:
+        end = os.fstat(old.fileno()).st_size
+        os.truncate(new.fileno(), end)
+        at = 0
+        while at < end:
+            try:
+                start = os.lseek(old.fileno(), at, os.SEEK_DATA)
+            except OSError:
+                return
+            at = os.lseek(old.fileno(), start, os.SEEK_HOLE)
+            _copy_range(old.fileno(), new.fileno(), start, at - start)
+
+
+def _copy_range(source: int, target: int, start: int, length: int) -> None:
+    offset = start
+    while offset < start + length:
+        offset += os.copy_file_range(source, target, start + length - offset, offset, offset)

@@ -1,0 +1,392 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A local testbed's life: up, changed, looked at, down.
+
+The folder in /run is made first and removed last, and everything else can be found from the
+testbed's name alone; so `down` removes what an `up` that was killed half-way had made.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pkgctl.errors import MissingCapability, PkgctlError, SpecError, TestbedError, nearest
+from pkgctl.local import namespaces, nodes, planning
+from pkgctl.local.paths import RUN, STORE, Paths, testbeds
+from pkgctl.nodeside import (
+    cgroups,
+    channel,
+    daemon,
+    delayclient,
+    identity,
+    layers,
+    links,
+    quotas,
+    syscalls,
+)
+from pkgctl.nodeside import errors as node_errors
+from pkgctl.topology import Topology, check_machine
+
+AGENT_SOCKET = "agent.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What `up` or `down` did.
+
+    Attributes:
+        changed: whether it did anything.
+        lines: what, a fact a line.
+        warnings: what the user should know, a sentence each.
+        seconds: how long it took.
+    """
+
+    changed: bool
+    lines: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+def read_state(paths: Paths) -> dict[str, Any]:
+    """Return the description of a running testbed.
+
+    Raises:
+        TestbedError: if it is not up, with the names of those that are.
+    """
+    try:
+        state: dict[str, Any] = json.loads(paths.state.read_text())
+    except FileNotFoundError as error:
+        running = [name for name in testbeds() if Paths(name).state.exists()]
+        others = f"; running are {', '.join(running)}" if running else ""
+        raise TestbedError(f"no testbed {paths.name!r} is up: run `pkgctl up`{others}") from error
+    except PermissionError as error:
+        raise MissingCapability(
+            "testbeds belong to root: run as root, with sudo for example"
+        ) from error
+    except ValueError as error:
+        raise TestbedError(f"{paths.state} cannot be read ({error}): run `pkgctl down`") from error
+    return state
+
+
+def node_state(state: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return one node's part of a testbed's description.
+
+    Raises:
+        SpecError: if there is no such node, with the nearest name.
+    """
+    if name not in state["nodes"]:
+        raise SpecError(f"no node {name!r}; {nearest(name, list(state['nodes']))}")
+    found: Mapping[str, Any] = state["nodes"][name]
+    return found
+
+
+def require_root() -> None:
+    """Refuse to go on without the rights that namespaces and control groups need.
+
+    Raises:
+        MissingCapability: if the caller is not root.
+    """
+    if os.geteuid() != 0:
+        raise MissingCapability("a local testbed needs root: run it with sudo")
+
+
+def warnings(topology: Topology) -> list[str]:
+    """Return what the user should know of a topology on this machine."""
+    cores = len(os.sched_getaffinity(0))
+    asked = sum(node.cpu for node in topology.nodes)
+    if asked <= cores:
+        return []
+    return [
+        f"the nodes have {asked:g} cores and this machine {cores}: when more than that are busy at"
+        f" once, all get less than declared ({asked / cores:.2g}× over-committed)"
+    ]
+
+
+def up(topology: Topology, paths: Paths, *, dry_run: bool = False) -> Outcome:
+    """Bring a testbed to what a topology asks for, changing only what differs.
+
+    Raises:
+        SpecError: if this machine is too small for the topology.
+        MissingCapability: if it lacks something.
+        TestbedError: if it refuses something; what a first `up` had made is removed again.
+    """
+    require_root()
+    started = time.monotonic()
+    check_machine(topology, _memory())
+    with locked(paths, create=not dry_run):
+        before = json.loads(paths.state.read_text()) if paths.state.exists() else None
+        known = {name: node["address"] for name, node in before["nodes"].items()} if before else {}
+        plan = planning.plan(topology, paths, known)
+        with _explained():
+            lines = (
+                _change(before, plan, paths, dry_run) if before else _create(plan, paths, dry_run)
+            )
+    return Outcome(bool(lines), lines, warnings(topology), time.monotonic() - started)
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn what the node side reports into what the user is told."""
+    try:
+        yield
+    except node_errors.CapabilityError as error:
+        raise MissingCapability(f"{error}; `pkgctl doctor` says what else is missing") from error
+    except node_errors.DisturbanceError as error:
+        raise TestbedError(str(error)) from error
+
+
+def _memory() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@contextmanager
+def locked(paths: Paths, *, create: bool = True) -> Iterator[None]:
+    """Hold a testbed against another `up` or `down`; make its folder if it should be there.
+
+    Raises:
+        TestbedError: if somebody else holds it for long.
+    """
+    if create:
+        paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
+    elif not paths.run.is_dir():
+        yield
+        return
+    descriptor = os.open(paths.run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        _lock(descriptor, paths)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, paths: Paths, patience: float = 30.0) -> None:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() > deadline:
+                raise TestbedError(
+                    f"testbed {paths.name!r} is being changed by another command"
+                ) from error
+            time.sleep(0.05)
+
+
+def _create(plan: planning.Plan, paths: Paths, dry_run: bool) -> list[str]:
+    lines = [f"+ node {name}" for name in plan.nodes]
+    if dry_run:
+        return lines
+    _check_left_over(paths)
+    try:
+        _lay_out(plan, paths)
+        nodes.make_switch(paths)
+        _start_daemons(paths)
+        nodes.Builder(paths, plan).make(list(plan.nodes))
+        _reload_delays(plan, paths)
+        _save_state(plan, paths)
+    except BaseException:
+        with suppress(PkgctlError):
+            remove(paths)
+        raise
+    return lines
+
+
+def _check_left_over(paths: Paths) -> None:
+    if paths.pins.exists() or cgroups.group(paths.cgroup).exists():
+        raise TestbedError(
+            f"testbed {paths.name!r} was left half-made: run `pkgctl down --name {paths.name}`"
+        )
+
+
+def _lay_out(plan: planning.Plan, paths: Paths) -> None:
+    for folder in (
+        paths.pins,
+        paths.agent,
+        paths.run / "nodes",
+        paths.run / "jobs",
+        paths.run / "logs",
+    ):
+        folder.mkdir()
+    paths.images.mkdir(parents=True, exist_ok=True, mode=0o700)
+    syscalls.mount("tmpfs", str(paths.pins), "tmpfs", 0, "size=1m,mode=700")
+    syscalls.mount(None, str(paths.pins), None, syscalls.MS_PRIVATE)
+    paths.hosts.write_text(planning.hosts_file(plan.nodes))
+    cgroups.group(f"{paths.cgroup}/agent").create()
+
+
+def _start_daemons(paths: Paths) -> None:
+    group = cgroups.group(f"{paths.cgroup}/agent")
+    daemon.ensure("delayline", paths.run, paths.agent / delayclient.SOCKET, group=group)
+    daemon.ensure("agent", paths.run, paths.agent / AGENT_SOCKET, group=group)
+
+
+def _reload_delays(plan: planning.Plan, paths: Paths) -> None:
+    if any(
+        cell.delay or cell.jitter or cell.loss
+        for row in plan.matrix.values()
+        for cell in row.values()
+    ):
+        channel.call(paths.agent / delayclient.SOCKET, "reload")
+
+
+def _save_state(plan: planning.Plan, paths: Paths) -> None:
+    fresh = paths.state.with_suffix(".new")
+    fresh.write_text(json.dumps(plan.state(paths)))
+    fresh.replace(paths.state)
+
+
+def _change(
+    before: Mapping[str, Any], plan: planning.Plan, paths: Paths, dry_run: bool
+) -> list[str]:
+    todo = planning.difference(before, plan, paths)
+    if not dry_run:
+        _start_daemons(paths)
+    if not todo.lines or dry_run:
+        return todo.lines
+    for name in todo.removed:
+        _remove_node(name, before["nodes"][name], paths)
+    paths.hosts.write_text(planning.hosts_file(plan.nodes))
+    nodes.Builder(paths, plan).make(todo.made)
+    for name, node in plan.nodes.items():
+        if name not in todo.made:
+            node.save()
+    for name in todo.shaped:
+        _reshape(name, plan, paths)
+    for name in todo.limited:
+        with inside(paths, name) as here:
+            quotas.change(here, layer=layers.BASE, limits=nodes.limits(plan.nodes[name]))
+    channel.call(paths.agent / delayclient.SOCKET, "reload")
+    _save_state(plan, paths)
+    return todo.lines
+
+
+def _reshape(name: str, plan: planning.Plan, paths: Paths) -> None:
+    with inside(paths, name) as here:
+        links.change(here, layer=layers.BASE, egress=plan.egress(name), ingress=plan.ingress(name))
+
+
+@contextmanager
+def inside(paths: Paths, name: str) -> Iterator[identity.Identity]:
+    """Be in a node's namespaces while the block runs; the node's identity is the value."""
+    with namespaces.host():
+        namespaces.enter(paths.namespaces(name), *namespaces.KINDS)
+        yield identity.load()
+
+
+def _remove_node(name: str, node: Mapping[str, Any], paths: Paths) -> None:
+    group = cgroups.group(node["cgroup"])
+    _kill(group)
+    nodes.unplug(paths, [node["address"]])
+    for kind in namespaces.KINDS:
+        with suppress(node_errors.KernelError):
+            syscalls.unmount(str(paths.namespaces(name) / kind), syscalls.MNT_DETACH)
+    shutil.rmtree(paths.namespaces(name), ignore_errors=True)
+    shutil.rmtree(paths.node(name), ignore_errors=True)
+    shutil.rmtree(paths.disks(name), ignore_errors=True)
+    group.remove()
+    channel.call(paths.agent / delayclient.SOCKET, "reload", node=name)
+
+
+def _kill(group: cgroups.Group, spare: frozenset[int] = frozenset()) -> None:
+    if left := group.kill(spare=spare):
+        raise TestbedError(f"processes {', '.join(map(str, left))} would not end")
+
+
+def down(paths: Paths) -> Outcome:
+    """Remove a testbed and all that it left on the machine, however it ended.
+
+    Raises:
+        TestbedError: if something would not go, naming it.
+    """
+    require_root()
+    started = time.monotonic()
+    if not _is_there(paths):
+        return Outcome(False, seconds=time.monotonic() - started)
+    with _explained():
+        lines = remove(paths)
+    return Outcome(True, lines, seconds=time.monotonic() - started)
+
+
+def _is_there(paths: Paths) -> bool:
+    return paths.run.exists() or paths.images.exists() or cgroups.group(paths.cgroup).exists()
+
+
+def remove(paths: Paths) -> list[str]:
+    """Kill what runs in a testbed, then remove it; return what went, a line each."""
+    lines = []
+    with suppress(OSError, ValueError):
+        lines = [f"- node {name}" for name in json.loads(paths.state.read_text())["nodes"]]
+    group = cgroups.group(paths.cgroup)
+    _kill(group, _ourselves())
+    while _is_mount(paths.pins):
+        syscalls.unmount(str(paths.pins), syscalls.MNT_DETACH)
+    for folder in (paths.run, paths.images):
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            raise TestbedError(f"{folder} could not be removed; is it in use?")
+    _leave(group)
+    group.remove()
+    for parent in (RUN, STORE):
+        with suppress(OSError):
+            parent.rmdir()
+    with suppress(node_errors.KernelError):
+        cgroups.group("pkgctl").remove() if not any(_children("pkgctl")) else None
+    _await_loops(paths)
+    return lines
+
+
+def _children(path: str) -> list[str]:
+    folders = [folder for folder in cgroups.group(path).folders() if folder.is_dir()]
+    return [entry.name for folder in folders for entry in os.scandir(folder) if entry.is_dir()]
+
+
+def _ourselves() -> frozenset[int]:
+    """Return this process and those that wait for it."""
+    found, pid = set(), os.getpid()
+    while pid > 1:
+        found.add(pid)
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    return frozenset(found)
+
+
+def _leave(group: cgroups.Group) -> None:
+    """Move whoever is spared out of a group that is about to go."""
+    for folder in {path for each in group.descend() for path in each.folders() if path.is_dir()}:
+        for pid in (folder / "cgroup.procs").read_text().split():
+            root = next(top for top in group.machine.roots() if folder.is_relative_to(top))
+            (root / "cgroup.procs").write_text(pid)
+
+
+def _is_mount(place: Path) -> bool:
+    return any(
+        line.split(" ")[1] == str(place)
+        for line in Path("/proc/self/mounts").read_text().splitlines()
+    )
+
+
+def _await_loops(paths: Paths, patience: float = 5.0) -> None:
+    """Wait until the kernel has let go of the disks' loop devices, which it does on its own."""
+    deadline = time.monotonic() + patience
+    while held := loop_devices(paths):
+        if time.monotonic() > deadline:
+            raise TestbedError(f"{', '.join(held)} still hold disks of testbed {paths.name!r}")
+        time.sleep(0.005)
+
+
+def loop_devices(paths: Paths) -> list[str]:
+    """Return the loop devices behind which a testbed's images are."""
+    found = []
+    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):
+            if backing.read_text().startswith(f"{paths.images}/"):
+                found.append(f"/dev/{backing.parts[3]}")
+    return found

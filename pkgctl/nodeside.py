@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one door to the code that also runs on the nodes.
+
+``from pkgctl.nodeside import units`` gives the module of the collection ``pkgctl.testbed``; it is
+imported at the first use of its name, so that a command pays only for what it calls.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        agent as agent,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        arming as arming,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        cgroups as cgroups,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        change as change,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        channel as channel,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        daemon as daemon,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        delayclient as delayclient,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        delayline as delayline,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        disks as disks,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        errors as errors,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        identity as identity,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        jobs as jobs,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        layers as layers,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        limits as limits,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        links as links,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        netlink as netlink,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        nftables as nftables,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        parts as parts,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        perturbation as perturbation,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        quality as quality,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        quotas as quotas,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        rtnl as rtnl,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        sampler as sampler,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        selection as selection,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        syscalls as syscalls,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        units as units,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        words as words,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils.quality import Quality as Quality
+
+_HOME = "ansible_collections.pkgctl.testbed.plugins.module_utils"
+_CLASSES = {"Quality": "quality"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for; Python calls this where a name is not there yet."""
+    if name.startswith("__"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        module = importlib.import_module(f"{_HOME}.{_CLASSES.get(name, name)}")
+    except ModuleNotFoundError as error:
+        if error.name != f"{_HOME}.{name}":
+            raise
+        raise AttributeError(f"the code of the nodes has no module {name!r}") from error
+    found = getattr(module, name) if name in _CLASSES else module
+    globals()[name] = found
+    return found

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The only door to Ansible: play a playbook of the project and say what it changed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pkgctl import project
+from pkgctl.errors import PlayError
+
+Runner = Callable[..., Any]
+_FAILED = ("runner_on_failed", "runner_on_unreachable", "runner_item_on_failed")
+
+
+@dataclass(frozen=True)
+class Play:
+    """What a playbook did.
+
+    Attributes:
+        stats: for each host how many tasks were ok, changed, failed, skipped, unreachable.
+        failures: for each host that failed, its own words.
+        events: what happened on which host, in order: event, host, task, created, result.
+    """
+
+    playbook: str
+    stats: Mapping[str, Mapping[str, int]]
+    failures: Mapping[str, str]
+    events: Sequence[Mapping[str, Any]]
+
+    @property
+    def changed(self) -> int:
+        """How many tasks changed something, over all hosts."""
+        return sum(counts.get("changed", 0) for counts in self.stats.values())
+
+
+def play(
+    playbook: str,
+    variables: Mapping[str, Any],
+    *,
+    testbed: str,
+    artifacts: Path | None = None,
+    limit: str | None = None,
+    check: bool = False,
+    runner: Runner | None = None,
+) -> Play:
+    """Play ``ansible/<playbook>`` on a testbed.
+
+    Args:
+        playbook: its file name.
+        variables: extra variables; values of None are left out.
+        testbed: the testbed whose nodes are the hosts.
+        artifacts: where Ansible's own record of the play is kept; None keeps none.
+        limit: only these hosts.
+        check: only say what would change.
+        runner: what runs a playbook, as ``ansible_runner.run`` does.
+
+    Raises:
+        PlayError: if it failed on some host, with each host's own words.
+    """
+    with _private_folder(artifacts) as folder:
+        options = _options(folder, playbook, variables, testbed)
+        if limit:
+            options["limit"] = limit
+        if check:
+            options["cmdline"] = "--check --diff"
+        found = _read(playbook, (runner or _ansible_runner())(**options))
+    if found.failures:
+        raise PlayError(playbook, found.failures)
+    return found
+
+
+def _ansible_runner() -> Runner:
+    import ansible_runner
+
+    run: Runner = ansible_runner.run
+    return run
+
+
+@contextlib.contextmanager
+def _private_folder(artifacts: Path | None) -> Iterator[Path]:
+    if artifacts is not None:
+        artifacts.mkdir(parents=True, exist_ok=True)
+        yield artifacts
+        return
+    with tempfile.TemporaryDirectory(prefix="pkgctl-play-") as folder:
+        yield Path(folder)
+
+
+def _options(
+    folder: Path, playbook: str, variables: Mapping[str, Any], testbed: str
+) -> dict[str, Any]:
+    ansible = project.ansible()
+    return {
+        "private_data_dir": str(folder),
+        "project_dir": str(ansible),
+        "playbook": playbook,
+        "inventory": str(project.inventories() / "testbed.yml"),
+        "extravars": {key: value for key, value in variables.items() if value is not None},
+        "envvars": _environment(ansible, testbed),
+        "quiet": True,
+        "suppress_env_files": True,
+        "settings": {"suppress_ansible_output": True, "runner_mode": "subprocess"},
+    }
+
+
+def _environment(ansible: Path, testbed: str) -> dict[str, str]:
+    """Return what Ansible is told by its environment: whose nodes, and which programs to use."""
+    return {
+        "ANSIBLE_CONFIG": str(ansible / "ansible.cfg"),
+        "ANSIBLE_NOCOLOR": "1",
+        "PKGCTL_TESTBED": testbed,
+        "PATH": os.pathsep.join([str(_tools()), os.environ.get("PATH", os.defpath)]),
+    }
+
+
+def _tools() -> Path:
+    """Return the folder of ansible-playbook, which is installed beside this interpreter."""
+    import sys
+
+    return Path(sys.executable).parent
+
+
+def _read(playbook: str, result: Any) -> Play:
+    """Return the runner's result as our own value."""
+    events = [dict(event) for event in result.events]
+    failures = _failures(events)
+    if not failures and (result.rc or result.status != "successful"):
+        failures = {"ansible": _last_words(result) or f"status {result.status}"}
+    return Play(playbook, _stats(events), failures, tuple(map(_event, events)))
+
+
+def _stats(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Return for each host its counts, from the last event of the play."""
+    ends = (event["event_data"] for event in events if event["event"] == "playbook_on_stats")
+    data: Mapping[str, Any] = next(ends, {})
+    kinds = {"ok": "ok", "changed": "changed", "failures": "failed", "dark": "unreachable"}
+    hosts = {host for kind in kinds for host in data.get(kind, {})}
+    return {
+        host: {name: data.get(kind, {}).get(host, 0) for kind, name in kinds.items()}
+        for host in sorted(hosts)
+    }
+
+
+def _failures(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    failures: dict[str, str] = {}
+    for event in events:
+        data = event.get("event_data", {})
+        if event["event"] in _FAILED and not data.get("ignore_errors"):
+            failures.setdefault(data.get("host", "?"), _words(data))
+    return failures
+
+
+def _words(data: Mapping[str, Any]) -> str:
+    """Return what a host said of its failure, in one line."""
+    result = data.get("res", {})
+    text = result.get("msg") or result.get("stderr") or result.get("module_stderr") or "failed"
+    return " ".join(str(text).split())
+
+
+def _last_words(result: Any) -> str:
+    """Return the last line that Ansible itself printed, which is where it says why it stopped."""
+    lines = [line.strip() for line in result.stdout.read().splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith(("ERROR", "[ERROR]"))]
+    return str((errors or lines or [""])[-1])
+
+
+def _event(event: Mapping[str, Any]) -> dict[str, Any]:
+    data = event.get("event_data", {})
+    return {
+        "event": event["event"],
+        "created": event.get("created"),
+        "host": data.get("host"),
+        "task": data.get("task"),
+        "result": data.get("res", {}),
+    }

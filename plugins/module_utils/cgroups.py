@@ -1,0 +1,347 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Control groups of version 1, version 2, or both at once, behind one set of words.
+
+A group is named by its path below each hierarchy's root. Each controller is used where this
+machine has it: in the unified hierarchy if it is listed there, else in its own. In version 2 only
+leaves may hold processes, so a node's processes always live in a child of the node's group.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import signal
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import CapabilityError, KernelError
+
+NEEDED = ("cpu", "memory", "pids")
+USED = ("cpu", "cpuacct", "memory", "pids", "blkio", "freezer")
+# Kubernetes' and systemd's choice too.
+PERIOD = 100_000
+_IN_V2 = {"blkio": "io"}
+_BUILT_INTO_V2 = frozenset({"cpuacct", "freezer"})
+
+
+@dataclass(frozen=True, slots=True)
+class Hierarchies:
+    """Where this machine's controllers are: each in its own hierarchy, or in the unified one."""
+
+    v1: Mapping[str, Path]
+    v2: Path | None
+    unified: frozenset[str]
+
+    @property
+    def world(self) -> str:
+        """Return ``v1``, ``v2`` or ``hybrid``."""
+        if self.v2 is None or not self.unified:
+            return "v1" if self.v2 is None else "hybrid" if self.v1 else "v2"
+        return "hybrid" if set(self.v1) & set(USED) else "v2"
+
+    def is_unified(self, controller: str) -> bool:
+        """Return whether a controller (by its name in version 1) is used through version 2."""
+        if controller in _BUILT_INTO_V2:
+            return controller not in self.v1 and bool(self.unified)
+        return _IN_V2.get(controller, controller) in self.unified
+
+    def has(self, controller: str) -> bool:
+        """Return whether a controller is there at all."""
+        return controller in self.v1 or self.is_unified(controller)
+
+    def roots(self) -> list[Path]:
+        """Return the root folder of each hierarchy that is used, once."""
+        found = {
+            self.v1[name]: None for name in USED if name in self.v1 and not self.is_unified(name)
+        }
+        if self.v2 is not None and self.unified:
+            found[self.v2] = None
+        return list(found)
+
+
+def read_hierarchies(mounts: str) -> Hierarchies:
+    """Return the hierarchies that a text of /proc/mounts lists."""
+    v1: dict[str, Path] = {}
+    v2: Path | None = None
+    for line in mounts.splitlines():
+        _, place, kind, options = line.split(" ")[:4]
+        if kind == "cgroup":
+            v1.update({name: Path(place) for name in options.split(",") if name in USED})
+        elif kind == "cgroup2":
+            v2 = v2 or Path(place)
+    unified = frozenset((v2 / "cgroup.controllers").read_text().split()) if v2 else frozenset[str]()
+    return Hierarchies(v1, v2, unified & {_IN_V2.get(name, name) for name in USED})
+
+
+@functools.cache
+def hierarchies() -> Hierarchies:
+    """Return this machine's hierarchies."""
+    return read_hierarchies(Path("/proc/self/mounts").read_text())
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a group and all below it have used: cumulative seconds and bytes; memory in use now."""
+
+    cpu_seconds: float
+    throttled_seconds: float
+    memory_bytes: int
+    read_bytes: int
+    write_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A control group by its path, such as ``pkgctl/default/edge-1``."""
+
+    path: str
+    machine: Hierarchies
+
+    def child(self, name: str) -> Group:
+        """Return the group below this one with a name."""
+        return Group(f"{self.path}/{name}", self.machine)
+
+    def folder(self, controller: str) -> Path:
+        """Return the folder in which a controller's files of this group are.
+
+        Raises:
+            CapabilityError: if this machine lacks the controller.
+        """
+        if self.machine.is_unified(controller) and self.machine.v2 is not None:
+            return self.machine.v2 / self.path
+        if controller in self.machine.v1:
+            return self.machine.v1[controller] / self.path
+        raise CapabilityError(f"this machine has no cgroup controller {controller}")
+
+    def folders(self) -> list[Path]:
+        """Return the group's folder in each hierarchy."""
+        return [root / self.path for root in self.machine.roots()]
+
+    def exists(self) -> bool:
+        """Return whether the group is there in any hierarchy."""
+        return any(folder.is_dir() for folder in self.folders())
+
+    def create(self) -> None:
+        """Make the group and those above it, with all controllers passed down."""
+        for folder in self.folders():
+            folder.mkdir(parents=True, exist_ok=True)
+        if self.machine.v2 is not None and self.machine.unified:
+            self._pass_down(self.machine.v2)
+
+    def _pass_down(self, root: Path) -> None:
+        wanted = " ".join(f"+{name}" for name in sorted(self.machine.unified))
+        place = root
+        for part in Path(self.path).parts:
+            _write(place / "cgroup.subtree_control", wanted)
+            place /= part
+
+    def join(self, pid: int = 0) -> None:
+        """Move a process (0 is the caller) into the group in every hierarchy."""
+        for folder in self.folders():
+            _write(folder / "cgroup.procs", str(pid))
+
+    def processes(self) -> list[int]:
+        """Return the ids of the processes in this group, not below it."""
+        found: set[int] = set()
+        for folder in self.folders():
+            found.update(int(pid) for pid in _read(folder / "cgroup.procs").split())
+        return sorted(found)
+
+    def descend(self) -> Iterator[Group]:
+        """Yield this group and all below it, the deepest first."""
+        names: set[str] = set()
+        for folder in self.folders():
+            if folder.is_dir():
+                names.update(entry.name for entry in os.scandir(folder) if entry.is_dir())
+        for name in sorted(names):
+            yield from self.child(name).descend()
+        yield self
+
+    def kill(self, *, spare: frozenset[int] = frozenset(), patience: float = 5.0) -> list[int]:
+        """Kill every process in and below the group, and wait until they are gone.
+
+        Args:
+            spare: processes to leave alone.
+            patience: seconds to wait.
+
+        Returns:
+            The processes that would not go.
+        """
+        groups = list(self.descend())
+        deadline = time.monotonic() + patience
+        while True:
+            left = {pid for group in groups for pid in group.processes()} - spare
+            if not left or time.monotonic() > deadline:
+                return sorted(left)
+            for group in groups:
+                group.freeze(frozen=False)
+            for pid in left:
+                _kill(pid)
+            time.sleep(0.002)
+
+    def remove(self) -> None:
+        """Remove the group and all below it; processes in it must be gone.
+
+        Raises:
+            KernelError: if a folder stays busy.
+        """
+        for group in self.descend():
+            for folder in group.folders():
+                _remove(folder)
+
+    def freeze(self, *, frozen: bool) -> None:
+        """Stop all processes of the group where they are, or let them go on."""
+        if self.machine.is_unified("freezer"):
+            _write(self.folder("freezer") / "cgroup.freeze", "1" if frozen else "0")
+        elif self.machine.has("freezer"):
+            state = "FROZEN" if frozen else "THAWED"
+            _write(self.folder("freezer") / "freezer.state", state)
+
+    def set_cpu(self, cores: float | None) -> None:
+        """Bound the CPU time to a number of cores; None takes the bound away."""
+        folder = self.folder("cpu")
+        if self.machine.is_unified("cpu"):
+            quota = "max" if cores is None else str(_quota(cores))
+            _write(folder / "cpu.max", f"{quota} {PERIOD}")
+        else:
+            _write(folder / "cpu.cfs_period_us", str(PERIOD))
+            _write(folder / "cpu.cfs_quota_us", "-1" if cores is None else str(_quota(cores)))
+
+    def cpu(self) -> float | None:
+        """Return the bound on CPU time in cores."""
+        folder = self.folder("cpu")
+        if self.machine.is_unified("cpu"):
+            quota, period = _read(folder / "cpu.max").split()
+            return None if quota == "max" else int(quota) / int(period)
+        count = int(_read(folder / "cpu.cfs_quota_us"))
+        return None if count < 0 else count / int(_read(folder / "cpu.cfs_period_us"))
+
+    def set_memory(self, limit: int | None) -> None:
+        """Bound the memory in bytes; None takes the bound away."""
+        if self.machine.is_unified("memory"):
+            _write(self.folder("memory") / "memory.max", "max" if limit is None else str(limit))
+        else:
+            text = "-1" if limit is None else str(limit)
+            _write(self.folder("memory") / "memory.limit_in_bytes", text)
+
+    def memory(self) -> int | None:
+        """Return the bound on memory in bytes."""
+        if self.machine.is_unified("memory"):
+            text = _read(self.folder("memory") / "memory.max").strip()
+            return None if text == "max" else int(text)
+        limit = int(_read(self.folder("memory") / "memory.limit_in_bytes"))
+        return None if limit >= 1 << 62 else limit
+
+    def memory_used(self) -> int:
+        """Return the bytes in use, without the inactive files that could be dropped at once."""
+        folder = self.folder("memory")
+        unified = self.machine.is_unified("memory")
+        used = int(_read(folder / ("memory.current" if unified else "memory.usage_in_bytes")) or 0)
+        stat = keyed(_read(folder / "memory.stat"))
+        return max(used - stat.get("inactive_file" if unified else "total_inactive_file", 0), 0)
+
+    def set_pids(self, limit: int | None) -> None:
+        """Bound the number of processes and threads; None takes it away."""
+        _write(self.folder("pids") / "pids.max", "max" if limit is None else str(limit))
+
+    def pids(self) -> int | None:
+        """Return the bound on processes and threads."""
+        text = _read(self.folder("pids") / "pids.max").strip()
+        return None if text == "max" else int(text)
+
+    def usage(self) -> Usage:
+        """Return what the group has used so far; zeros once it is gone."""
+        cpu, throttled = self._cpu_used()
+        read, written = self._moved()
+        return Usage(cpu, throttled, self.memory_used(), read, written)
+
+    def _cpu_used(self) -> tuple[float, float]:
+        stat = keyed(_read(self.folder("cpu") / "cpu.stat"))
+        if self.machine.is_unified("cpu"):
+            return stat.get("usage_usec", 0) / 1e6, stat.get("throttled_usec", 0) / 1e6
+        used = int(_read(self.folder("cpuacct") / "cpuacct.usage") or 0)
+        return used / 1e9, stat.get("throttled_time", 0) / 1e9
+
+    def _moved(self) -> tuple[int, int]:
+        if not self.machine.has("blkio"):
+            return 0, 0
+        if self.machine.is_unified("blkio"):
+            return _moved_v2(_read(self.folder("blkio") / "io.stat"))
+        lines = _read(
+            self.folder("blkio") / "blkio.throttle.io_service_bytes_recursive"
+        ).splitlines()
+        moved = {"Read": 0, "Write": 0}
+        for line in lines:
+            parts = line.split()
+            if len(parts) == 3 and parts[1] in moved:
+                moved[parts[1]] += int(parts[2])
+        return moved["Read"], moved["Write"]
+
+
+def group(path: str) -> Group:
+    """Return the group of this machine with a path."""
+    return Group(path, hierarchies())
+
+
+def keyed(text: str) -> dict[str, int]:
+    """Return the numbers of a file with a ``key number`` pair in each line."""
+    pairs = (line.split() for line in text.splitlines())
+    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2}
+
+
+def _moved_v2(text: str) -> tuple[int, int]:
+    pairs = [word.split("=") for word in text.split() if "=" in word]
+    read, written = (
+        sum(int(n) for key, n in pairs if key == want) for want in ("rbytes", "wbytes")
+    )
+    return read, written
+
+
+def _quota(cores: float) -> int:
+    # The kernel takes no quota below a millisecond.
+    return max(round(cores * PERIOD), 1000)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        with path.open("w") as file:
+            file.write(text)
+    except OSError as error:
+        raise KernelError(f"write {text!r} to {path}", error.errno or errno.EIO) from error
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except OSError as error:
+        if error.errno == errno.ENODEV:
+            return ""
+        raise KernelError(f"read {path}", error.errno or errno.EIO) from error
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _remove(folder: Path, patience: float = 2.0) -> None:
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            # A group stays busy for a moment after its last process was reaped.
+            if time.monotonic() > deadline:
+                raise KernelError(f"remove {folder}", error.errno or errno.EBUSY) from error
+            time.sleep(0.005)
+        else:
+            return

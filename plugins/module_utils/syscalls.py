@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The system calls that Python does not wrap: mounts, namespaces, loop devices.
+
+Each function is one call (or one short ritual of calls) and raises KernelError in words.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import struct
+import time
+from pathlib import Path
+
+from .errors import CapabilityError, KernelError
+
+CLONE_NEWNS = 0x00020000
+CLONE_NEWUTS = 0x04000000
+CLONE_NEWIPC = 0x08000000
+CLONE_NEWNET = 0x40000000
+
+MS_RDONLY = 1
+MS_NOSUID = 2
+MS_NODEV = 4
+MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_REC = 16384
+MS_PRIVATE = 1 << 18
+MNT_FORCE = 1
+MNT_DETACH = 2
+
+LOOP_CTL_GET_FREE = 0x4C82
+LOOP_CONFIGURE = 0x4C0A
+LOOP_CLR_FD = 0x4C01
+LO_FLAGS_READ_ONLY = 1
+LO_FLAGS_AUTOCLEAR = 4
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        raise KernelError(what, ctypes.get_errno())
+
+
+def mount(
+    source: str | None, target: str, fstype: str | None = None, flags: int = 0, data: str = ""
+) -> None:
+    """Make a mount, a bind or a remount; the arguments are those of the system call."""
+    result = _libc.mount(
+        source.encode() if source else None,
+        target.encode(),
+        fstype.encode() if fstype else None,
+        ctypes.c_ulong(flags),
+        data.encode() if data else None,
+    )
+    _check(result, f"mount {fstype or source or ''} on {target}".replace("  ", " "))
+
+
+def unmount(target: str, flags: int = 0) -> None:
+    """Unmount target; flags are MNT_DETACH and MNT_FORCE."""
+    _check(_libc.umount2(target.encode(), flags), f"unmount {target}")
+
+
+def unshare(flags: int) -> None:
+    """Leave the caller's namespaces for new ones."""
+    _check(_libc.unshare(flags), "make namespaces")
+
+
+def setns(fd: int, kind: int = 0) -> None:
+    """Enter the namespace that fd refers to."""
+    _check(_libc.setns(fd, kind), "enter a namespace")
+
+
+def pivot_root_here() -> None:
+    """Make the current folder the root of this mount namespace and let the old root go."""
+    _check(_libc.pivot_root(b".", b"."), "change the root folder")
+    unmount(".", MNT_DETACH)
+
+
+def set_hostname(name: str) -> None:
+    """Set the hostname of the caller's UTS namespace."""
+    _check(_libc.sethostname(name.encode(), len(name.encode())), f"set the hostname to {name}")
+
+
+def set_parent_death_signal(signal: int) -> None:
+    """Ask the kernel to send signal to the caller when its parent thread ends."""
+    _check(_libc.prctl(1, ctypes.c_ulong(signal), 0, 0, 0), "set the parent death signal")
+
+
+def attach_loop(image: str, *, read_only: bool = False) -> tuple[str, int]:
+    """Attach image to a free loop device that frees itself after its last user.
+
+    Returns:
+        The device's path, and an open descriptor that keeps it attached until it is mounted.
+
+    Raises:
+        CapabilityError: if this machine has no loop devices.
+        KernelError: if the image cannot be attached.
+    """
+    try:
+        control = os.open("/dev/loop-control", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise CapabilityError(
+            f"no loop devices here (/dev/loop-control: {error.strerror})"
+        ) from error
+    backing = os.open(image, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+    try:
+        for _ in range(64):
+            number = fcntl.ioctl(control, LOOP_CTL_GET_FREE)
+            device = _loop_node(number)
+            if (opened := _configure_loop(device, backing, read_only)) is not None:
+                return device, opened
+        raise KernelError(
+            f"attach {image}", errno.EBUSY, "other programs keep taking the loop devices"
+        )
+    finally:
+        os.close(backing)
+        os.close(control)
+
+
+def _loop_node(number: int) -> str:
+    """Return the path of loop device number, making the file where no udev does."""
+    device = f"/dev/loop{number}"
+    if not Path(device).exists():
+        os.mknod(device, 0o660 | 0o060000, os.makedev(7, number))
+    return device
+
+
+def _configure_loop(device: str, backing: int, read_only: bool) -> int | None:
+    """Return an open descriptor of device with backing attached; None if another was faster."""
+    flags = LO_FLAGS_AUTOCLEAR | (LO_FLAGS_READ_ONLY if read_only else 0)
+    # struct loop_config: fd, block_size, then struct loop_info64 with lo_flags at byte 52 of it
+    config = bytearray(304)
+    struct.pack_into("II", config, 0, backing, 0)
+    struct.pack_into("I", config, 8 + 52, flags)
+    opened = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.ioctl(opened, LOOP_CONFIGURE, bytes(config))
+    except OSError as error:
+        os.close(opened)
+        if error.errno == errno.EBUSY:
+            return None
+        raise KernelError(f"attach {device}", error.errno or errno.EIO) from error
+    return opened
+
+
+def monotonic() -> float:
+    """Return CLOCK_MONOTONIC in seconds: one clock for every process of this machine."""
+    return time.clock_gettime(time.CLOCK_MONOTONIC)

@@ -1,0 +1,80 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: (c) The pkgctl authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: disk
+short_description: Take a node's disk away, or make it read-only
+version_added: 0.1.0
+author: The pkgctl authors (@pkgctl)
+description:
+  - Brings a data disk of this node into a condition, as a named layer. Of several layers the
+    harshest condition holds.
+  - The data on the disk stay. A disk that is in use is not taken away; the error names who uses it.
+options:
+  disk:
+    description: The name of the disk in the topology. May be left out if the node has only one.
+    type: str
+  condition:
+    description: What the disk should be. Required with O(state=present).
+    type: str
+    choices: [mounted, readonly, unmounted]
+extends_documentation_fragment:
+  - pkgctl.testbed.layer
+seealso:
+  - module: pkgctl.testbed.layer
+  - module: pkgctl.testbed.perturbation
+"""
+
+EXAMPLES = r"""
+- name: The data disk is gone
+  pkgctl.testbed.disk:
+    disk: data
+    condition: unmounted
+
+- name: The data disk is back
+  pkgctl.testbed.disk:
+    state: absent
+
+- name: Ten seconds after the timeline begins the disk turns read-only
+  pkgctl.testbed.disk:
+    layer: worn
+    condition: readonly
+    timeline: ageing
+    start: 10s
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done, a line each.
+  returned: success
+  type: list
+  elements: str
+  sample: ["data: unmounted"]
+diff:
+  description: The disks before and after, as text.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import parts, specifications
+from ..module_utils.errors import DisturbanceError
+
+
+def main() -> None:
+    module = AnsibleModule(**specifications.DISK, supports_check_mode=True)
+    try:
+        module.exit_json(**parts.set_disk(module.params, dry_run=module.check_mode))
+    except (DisturbanceError, ValueError) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

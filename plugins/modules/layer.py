@@ -1,0 +1,103 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: (c) The pkgctl authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: layer
+short_description: Put a whole layer of disturbances on a node, or take it away
+version_added: 0.1.0
+author: The pkgctl authors (@pkgctl)
+description:
+  - Does in one call what M(pkgctl.testbed.link), M(pkgctl.testbed.quota) and
+    M(pkgctl.testbed.disk) do one by one. All parts are tried dry first, so that what is refused
+    leaves nothing half done.
+  - With O(state=absent) it takes the layer's links, limits and disks away together.
+options:
+  link:
+    description: The options of M(pkgctl.testbed.link), O(link.egress) and O(link.ingress).
+    type: dict
+    suboptions:
+      egress:
+        description: The quality of the direction from this node to each peer.
+        type: dict
+      ingress:
+        description: The quality of the direction from each peer to this node.
+        type: dict
+  quota:
+    description: The limits of M(pkgctl.testbed.quota), such as V(cpu) and V(memory).
+    type: dict
+  disk:
+    description: The options of M(pkgctl.testbed.disk).
+    type: dict
+    suboptions:
+      disk:
+        description: The name of the disk. May be left out if the node has only one.
+        type: str
+      condition:
+        description: What the disk should be.
+        type: str
+        choices: [mounted, readonly, unmounted]
+        required: true
+extends_documentation_fragment:
+  - pkgctl.testbed.layer
+seealso:
+  - module: pkgctl.testbed.link
+  - module: pkgctl.testbed.quota
+  - module: pkgctl.testbed.disk
+"""
+
+EXAMPLES = r"""
+- name: The node has a bad day
+  pkgctl.testbed.layer:
+    layer: bad-day
+    link:
+      egress:
+        "*": {rate: 1mbit}
+    quota: {cpu: 0.2, memory: 128Mi}
+    disk: {condition: readonly}
+
+- name: The bad day is over
+  pkgctl.testbed.layer:
+    layer: bad-day
+    state: absent
+
+- name: The node is as its topology describes it
+  pkgctl.testbed.layer:
+    layer: "*"
+    state: absent
+"""
+
+RETURN = r"""
+actions:
+  description: What was done, or would be done, a line each.
+  returned: success
+  type: list
+  elements: str
+  sample: ["cpu: 200m", "data: readonly"]
+diff:
+  description: Links, limits and disks before and after, as text.
+  returned: success
+  type: list
+  elements: dict
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import parts, specifications
+from ..module_utils.errors import DisturbanceError
+
+
+def main() -> None:
+    module = AnsibleModule(**specifications.LAYER, supports_check_mode=True)
+    try:
+        module.exit_json(**parts.set_layer(module.params, dry_run=module.check_mode))
+    except (DisturbanceError, ValueError) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

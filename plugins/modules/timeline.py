@@ -1,0 +1,84 @@
+#!/usr/bin/python
+# -*- coding: utf-8 -*-
+# Copyright: (c) The pkgctl authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: timeline
+short_description: Begin or drop a timeline of armed layers
+version_added: 0.1.0
+author: The pkgctl authors (@pkgctl)
+description:
+  - The modules M(pkgctl.testbed.link), M(pkgctl.testbed.quota), M(pkgctl.testbed.disk) and
+    M(pkgctl.testbed.layer) arm layers on a timeline. Nothing happens until the timeline begins.
+  - On a local testbed one agent serves all nodes, so one call on any node begins the timeline of
+    all.
+attributes:
+  action:
+    description:
+      - Has a corresponding action plugin. On a node of this machine it does the work, and no
+        interpreter is started inside the node. Elsewhere, and with become, the module does.
+    support: full
+  check_mode:
+    description: Can run in check mode and say what would change, without changing it.
+    support: full
+  diff_mode:
+    description: Will return details on what has changed when in diff mode.
+    support: none
+options:
+  name:
+    description: The timeline's name.
+    type: str
+    required: true
+  state:
+    description:
+      - V(begun) starts its clock now. What was armed is then under way, so beginning it again does
+        nothing.
+      - V(absent) forgets what is armed on a timeline that has not begun.
+    type: str
+    choices: [begun, absent]
+    default: begun
+seealso:
+  - module: pkgctl.testbed.layer
+"""
+
+EXAMPLES = r"""
+- name: The storm begins
+  pkgctl.testbed.timeline:
+    name: storm
+  run_once: true
+
+- name: The storm is called off
+  pkgctl.testbed.timeline:
+    name: storm
+    state: absent
+  run_once: true
+"""
+
+RETURN = r"""
+steps:
+  description: How many armed layers the timeline had.
+  returned: success, but not in check mode
+  type: int
+  sample: 4
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils import arming, specifications
+from ..module_utils.errors import DisturbanceError
+
+
+def main() -> None:
+    module = AnsibleModule(**specifications.TIMELINE, supports_check_mode=True)
+    try:
+        module.exit_json(**arming.perform(module.params, dry_run=module.check_mode))
+    except (DisturbanceError, ValueError) as error:
+        module.fail_json(msg=str(error))
+
+
+if __name__ == "__main__":
+    main()

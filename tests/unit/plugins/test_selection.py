@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.pkgctl.testbed.plugins.module_utils import selection
+from ansible_collections.pkgctl.testbed.plugins.module_utils.selection import Node
+
+NODES = (
+    Node("cloud-1", "cloud", "cloud", "server", {"gpu": "yes"}, ("data",)),
+    Node("edge-1", "edge-a", "edge", "server"),
+    Node("edge-2", "edge-a", "edge", "tiny", {"gpu": "no"}),
+    Node("edge-3", "edge-b", "edge", "tiny"),
+)
+
+
+def chosen(value: object) -> set[str]:
+    return set(selection.read("src", value).choose(NODES))
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("edge-1", {"edge-1"}),
+        ("edge-a", {"edge-1", "edge-2"}),
+        ("edge", {"edge-1", "edge-2", "edge-3"}),
+        ("tiny", {"edge-2", "edge-3"}),
+        ("*", {"cloud-1", "edge-1", "edge-2", "edge-3"}),
+        ("all", {"cloud-1", "edge-1", "edge-2", "edge-3"}),
+        ("edge-1,edge-3", {"edge-1", "edge-3"}),
+        ("edge-1, edge-b", {"edge-1", "edge-3"}),
+        ("edge-[12]", {"edge-1", "edge-2"}),
+        ("edge-*", {"edge-1", "edge-2", "edge-3"}),
+        ("site:edge-*", {"edge-1", "edge-2", "edge-3"}),
+        ("label:gpu=yes", {"cloud-1"}),
+        (["edge-1", "cloud"], {"edge-1", "cloud-1"}),
+        ({"site": "edge-a"}, {"edge-1", "edge-2"}),
+        ({"site": ["edge-a", "edge-b"], "kind": "tiny"}, {"edge-2", "edge-3"}),
+        ({"labels": {"gpu": "no"}}, {"edge-2"}),
+        ([{"site": "edge-b"}, "cloud-1"], {"edge-3", "cloud-1"}),
+        ({"role": "*"}, {"cloud-1", "edge-1", "edge-2", "edge-3"}),
+    ],
+)
+def test_a_selector_names_nodes_by_name_site_role_kind_label_pattern_or_list(value, names):
+    assert chosen(value) == names
+
+
+def test_the_same_name_for_a_site_and_a_role_is_fine_while_both_mean_the_same_nodes():
+    assert chosen("cloud") == {"cloud-1"}
+
+
+def test_a_node_goes_before_a_site_of_the_same_name():
+    nodes = (*NODES, Node("edge-b", "cloud"))
+
+    assert selection.read("dst", "edge-b").choose(nodes) == {"edge-b"}
+
+
+def test_a_name_with_several_meanings_is_refused_with_the_ways_to_write_it():
+    nodes = (*NODES, Node("relay", "cloud", "edge"))
+
+    with pytest.raises(ValueError, match="several meanings here; write site:cloud or role:cloud"):
+        selection.read("dst", "cloud").choose(nodes)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("edge-11", "src: no node, site, role or kind is called 'edge-11'; did you mean edge-1?"),
+        ("site:edge-c", "src: no node has the site 'edge-c'; did you mean edge-b?"),
+        ("label:gpu=maybe", "src: no node has the label 'gpu=maybe'; did you mean gpu="),
+        ({"site": "edge-b", "kind": "server"}, "src: no node is site:edge-b and kind:server"),
+    ],
+)
+def test_a_selector_that_names_nothing_here_says_what_is_near(value, error):
+    with pytest.raises(ValueError) as caught:
+        chosen(value)
+
+    assert str(caught.value).startswith(error)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "edge-1,,edge-2", "colour:red", "site:"),
+        *({}, {"sight": "a"}, {"site": []}, {"site": 3}),
+        *([], 7, None, [3]),
+    ],
+)
+def test_what_is_no_selector_is_refused_with_the_word_in_front(value):
+    with pytest.raises(ValueError, match=r"^src[.:]"):
+        selection.read("src", value)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from pkgctl import doctor, probes
+from pkgctl.doctor import MISSING, OK, UNTRIED, Finding
+from pkgctl.nodeside import syscalls
+
+
+def test_only_what_is_needed_and_known_to_be_missing_is_lacking():
+    findings = [
+        Finding("root", MISSING, "", needed=True),
+        Finding("links", UNTRIED, "", needed=True),
+        Finding("kernel", OK, "", needed=True),
+        Finding("netem", MISSING, ""),
+    ]
+
+    assert [each.name for each in doctor.lacking(findings)] == ["root"]
+
+
+def test_the_capabilities_of_a_process_are_read_from_its_status():
+    status = "Name:\tbash\nCapPrm:\t0000000000000000\nCapEff:\t000001ffffffffff\n"
+
+    assert doctor.effective_capabilities(status) == (1 << 41) - 1
+
+
+def test_without_root_nothing_of_the_kernel_is_tried(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(probes, "attempt", lambda probe: pytest.fail("tried"))
+
+    findings = {each.name: each for each in doctor.examine()}
+
+    assert findings["root"].state == MISSING and "sudo" in findings["root"].remedy
+    assert {findings[each.name].state for each in doctor.FEATURES} == {UNTRIED}
+    assert [each.name for each in doctor.lacking(list(findings.values()))] == ["root"]
+
+
+def test_what_a_probe_finds_missing_is_told_with_its_remedy(monkeypatch):
+    def fail(probe):
+        raise probes.ProbeError("no such thing")
+
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(probes, "attempt", fail)
+
+    findings = {each.name: each for each in doctor.examine()}
+
+    assert findings["rates"].detail == "no such thing" and "sch_htb" in findings["rates"].remedy
+    assert findings["delay backend"].detail == "none"
+
+
+def test_a_missing_tool_is_told_with_its_package(monkeypatch):
+    monkeypatch.setattr(doctor, "_which", lambda name: None)
+
+    findings = {each.name: each for each in doctor.examine()}
+
+    assert findings["mke2fs"].remedy == "apt-get install e2fsprogs"
+    assert findings["disks"].state == UNTRIED
+
+
+@pytest.mark.root
+class TestProbes:
+    @pytest.mark.parametrize(
+        "probe", [each.probe for each in doctor.FEATURES if each.needed], ids=lambda p: p.__name__
+    )
+    def test_a_feature_is_tried_for_real_and_gives_a_detail(self, probe):
+        try:
+            detail = probes.attempt(probe)
+        except probes.ProbeError as error:
+            pytest.skip(f"this kernel lacks it: {error}")
+
+        assert detail and "\n" not in detail
+
+    def test_nothing_is_left_behind(self):
+        before = self._world()
+
+        doctor.examine()
+
+        assert self._world() == before
+
+    def test_a_mistake_in_a_probe_ends_in_its_child(self):
+        with pytest.raises(probes.ProbeError, match="ZeroDivisionError"):
+            probes.attempt(lambda: str(1 / 0))
+
+    def test_a_probe_that_dies_is_told(self):
+        with pytest.raises(probes.ProbeError, match="without an answer"):
+            probes.attempt(lambda: os._exit(1))
+
+    def test_a_refusal_of_the_kernel_is_told_in_its_words(self):
+        def probe():
+            syscalls.mount("none", "/proc/self/nowhere", "tmpfs")
+
+        with pytest.raises(probes.ProbeError, match="No such file"):
+            probes.attempt(probe)
+
+    @staticmethod
+    def _world():
+        mounts = Path("/proc/self/mounts").read_text().splitlines()
+        return (
+            [line for line in mounts if "/tmp/view" in line or "/tmp/place" in line],
+            Path("/proc/self/ns/net").readlink(),
+            sorted(Path("/sys/fs/cgroup").glob("**/pkgctl-doctor*")),
+            [each for each in Path("/sys/block").glob("loop*/loop/backing_file") if _is_ours(each)],
+        )
+
+
+def _is_ours(backing_file):
+    return backing_file.read_text().strip().removesuffix(" (deleted)").endswith("/image")
