@@ -104,6 +104,8 @@ def _options(
         "extravars": {key: value for key, value in variables.items() if value is not None},
         "envvars": _environment(ansible, testbed),
         "quiet": True,
+        # Without one, the runner would put signal handlers of its own in the place of ours.
+        "cancel_callback": lambda: False,
         "suppress_env_files": True,
         "settings": {"suppress_ansible_output": True, "runner_mode": "subprocess"},
     }

@@ -76,6 +76,14 @@ class Demand:
         return placed | {each.scheduler for each in self.submissions}
 
     @property
+    def jobs(self) -> list[Job]:
+        """Every job, and one replica of each service."""
+        return [
+            *(each.template for each in self.services.values()),
+            *(each.job for each in self.submissions),
+        ]
+
+    @property
     def kept(self) -> set[str]:
         """The artifacts that may stay on the nodes: those that are not brought cold."""
         return {
@@ -122,8 +130,7 @@ class _Maker:
         found = []
         for index, load in enumerate(self.body.load):
             extra = self.warm_up if load.start == 0 else 0.0
-            arrived = self._arrivals(load.arrivals, load.duration, extra, ("load", index))
-            found.append((load, tuple(one for one in arrived if one.cores is None)))
+            found.append((load, self._arrivals(load.arrivals, load.duration, extra, "load", index)))
         return found
 
     def requests(
@@ -193,8 +200,8 @@ class _Maker:
         origins = sorted(queue.source.choose(self.nodes)) if queue.source else [None]
         scheduler, _ = self._deciders(queue.place)
         nodes = self._allowed(queue.place)
-        arrived = self._arrivals(queue.arrivals, queue.duration, 0.0, ("jobs", name))
-        for number, one in enumerate(each for each in arrived if _is_job(each, queue)):
+        arrived = self._arrivals(queue.arrivals, queue.duration, 0.0, "jobs", name)
+        for number, one in enumerate(arrived):
             moment = queue.start + one.time
             job = _job(f"{name}-{number}", queue, one, nodes, rng.choice(origins), moment)
             yield Submission(moment, job, name, scheduler)
@@ -215,18 +222,22 @@ class _Maker:
         return found
 
     def _arrivals(
-        self, asked: Arrivals, duration: float, extra: float, labels: tuple[object, ...]
+        self, asked: Arrivals, duration: float, extra: float, part: str, label: object
     ) -> tuple[Arrival, ...]:
         if asked.poisson is not None:
-            rng = plan.stream(self.run.seed, *labels)
+            rng = plan.stream(self.run.seed, part, label)
             return processes.poisson(asked.poisson, duration + extra, rng)
         if asked.constant is not None:
             return processes.constant(asked.constant, duration + extra)
         if asked.at is not None:
             return processes.at(moment for moment in asked.at if moment < duration)
-        return self._trace(asked, self.experiment.trace(asked.trace or ""), duration)
+        return self._trace(asked, duration, jobs=part == "jobs")
 
-    def _trace(self, asked: Arrivals, path: Path, duration: float) -> tuple[Arrival, ...]:
+    def _trace(self, asked: Arrivals, duration: float, *, jobs: bool) -> tuple[Arrival, ...]:
+        """Return the arrivals of a trace; none if it holds jobs and requests are wanted, or so."""
+        path = self.experiment.trace(asked.trace or "")
+        if holds_jobs(path, asked.format) != jobs:
+            return ()
         return read_trace(
             path,
             format=asked.format,
@@ -243,9 +254,14 @@ class _Maker:
         return place.scheduler or self.body.scheduler, place.provision or self.body.provision
 
 
-def _is_job(one: Arrival, queue: Queue) -> bool:
-    """Return whether an arrival is a job: a trace of requests holds none."""
-    return queue.arrivals.trace is None or one.cores is not None
+def holds_jobs(path: Path, format: str) -> bool:
+    """Return whether a trace holds jobs, which ask for cores, and not requests.
+
+    Raises:
+        SpecError: if it cannot be read.
+    """
+    (first,) = read_trace(path, format=format, head=1)
+    return first.cores is not None
 
 
 def _job(

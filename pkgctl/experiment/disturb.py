@@ -24,12 +24,13 @@ def check(name: str, words: Mapping[str, Any], paths: Paths) -> None:
     Raises:
         SpecError: in one line, with the word at fault.
     """
-    nodes = targets(testbed.read_state(paths))
     try:
         if name == HEAL:
-            perturbation.read_healing(words).hosts(nodes)
+            healing = perturbation.read_healing(words)
+            healing.hosts(targets(testbed.read_state(paths)))
         else:
-            perturbation.read(words).plan(nodes)
+            asked = perturbation.read(words)
+            asked.plan(targets(testbed.read_state(paths)))
     except ValueError as error:
         raise SpecError(str(error)) from error
 

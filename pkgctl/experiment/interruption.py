@@ -15,18 +15,40 @@ class Interrupted(BaseException):
     """The user, or the system, wants the experiment to stop."""
 
 
-@contextlib.contextmanager
-def interruptible() -> Iterator[None]:
-    """Raise Interrupted for the first signal, and ignore all later ones until the block ends."""
+class Interruption:
+    """The wish to stop, from the first signal on; later ones are ignored."""
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
+    def __init__(self) -> None:
+        self._shields = 0
+        self._wished = False
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """Raise Interrupted in the block for the first signal."""
+        before = {each: signal.signal(each, self._hear) for each in SIGNALS}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+    @contextlib.contextmanager
+    def shielded(self) -> Iterator[None]:
+        """Let the block come to its end; what interrupted it is raised then."""
+        self._shields += 1
+        try:
+            yield
+        finally:
+            self._shields -= 1
+            self._raise()
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
         for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
-        raise Interrupted
+        self._wished = True
+        self._raise()
 
-    before = {each: signal.signal(each, interrupt) for each in SIGNALS}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    def _raise(self) -> None:
+        if self._wished and not self._shields:
+            self._wished = False
+            raise Interrupted

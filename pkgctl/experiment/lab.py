@@ -14,6 +14,7 @@ from typing import Protocol
 
 from pkgctl.errors import MissingCapability, PkgctlError, SpecError, TestbedError
 from pkgctl.experiment import disturb
+from pkgctl.experiment.interruption import Interruption
 from pkgctl.experiment.trial import SAMPLE_SECONDS
 from pkgctl.local import testbed
 from pkgctl.local.backend import LocalBackend
@@ -37,7 +38,7 @@ class Wishes(Protocol):
 
 
 @contextlib.contextmanager
-def testbed_of(topology: Topology, wishes: Wishes) -> Iterator[Outcome]:
+def testbed_of(topology: Topology, wishes: Wishes, interruption: Interruption) -> Iterator[Outcome]:
     """Have a testbed of this topology while the block runs; one that was not up is taken down.
 
     Raises:
@@ -48,8 +49,9 @@ def testbed_of(topology: Topology, wishes: Wishes) -> Iterator[Outcome]:
         _check_fit(topology, wishes)
         yield bring_up(topology, paths)
         return
-    outcome = bring_up(topology, paths)
     try:
+        with interruption.shielded():
+            outcome = bring_up(topology, paths)
         yield outcome
     finally:
         if not wishes.keep:

@@ -105,9 +105,10 @@ class Placer:
         for name, queue in self._queues.items():
             if queue:
                 jobs = [self.entries[each].job for each in queue]
-                decided = self._schedulers[name].place(jobs, self._host.view(), self._rng)
-                for decision in decided:
-                    self._carry_out(decision, queue)
+                decisions = self._schedulers[name].place(jobs, self._host.view(), self._rng)
+                decided = self._now()
+                for decision in decisions:
+                    self._carry_out(decision, queue, decided)
 
     def note(self, state: JobState) -> bool:
         """Take up what the backend tells of a job; return whether it is one of ours."""
@@ -132,11 +133,11 @@ class Placer:
         """Whether any job waits for a place."""
         return any(self._queues.values())
 
-    def _carry_out(self, decision: Decision, queue: list[str]) -> None:
+    def _carry_out(self, decision: Decision, queue: list[str], decided: float) -> None:
         entry = self.entries[decision.job]
         if isinstance(decision, Place):
             queue.remove(decision.job)
-            self._start(entry, decision.node)
+            self._start(entry, decision.node, decided)
         elif isinstance(decision, Reject):
             queue.remove(decision.job)
             self.entries[decision.job] = replace(entry, verdict="rejected", reason=decision.reason)
@@ -146,12 +147,10 @@ class Placer:
         else:
             self.entries[decision.job] = replace(entry, reason=decision.reason)
 
-    def _start(self, entry: Entry, node: str) -> None:
+    def _start(self, entry: Entry, node: str, decided: float) -> None:
         self.entries[entry.job.id] = replace(entry, node=node, verdict="", reason="")
         labels = {"service": entry.service, "owner": "experiment"}
-        self._host.start(
-            entry.job, node, submitted=entry.submitted, decided=self._now(), labels=labels
-        )
+        self._host.start(entry.job, node, submitted=entry.submitted, decided=decided, labels=labels)
 
     def _displace(self, victim: str, queue: list[str]) -> None:
         """Stop a job and put it back into the queue; what displaces it is offered again then."""

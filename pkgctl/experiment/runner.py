@@ -18,11 +18,11 @@ from pkgctl import playbook, topology
 from pkgctl.errors import PkgctlError, TestbedError
 from pkgctl.experiment import plan, probing, record, resume, verify
 from pkgctl.experiment.folder import FAILED, Folder, create
-from pkgctl.experiment.interruption import Interrupted, interruptible
+from pkgctl.experiment.interruption import Interrupted, Interruption
 from pkgctl.experiment.lab import Lab, testbed_of
 from pkgctl.experiment.plan import Run
 from pkgctl.experiment.progress import Progress, show_seconds
-from pkgctl.experiment.trial import Trial
+from pkgctl.experiment.trial import Outcome, Trial
 from pkgctl.local.paths import Paths
 from pkgctl.spec import Experiment
 
@@ -66,11 +66,13 @@ def perform(experiment: Experiment, options: Options, progress: Progress) -> End
         PkgctlError: if it cannot be run at all; runs that fail by themselves are recorded.
     """
     folder, todo = _open(experiment, options)
+    interruption = Interruption()
     status = "failed"
     try:
-        with interruptible():
+        with interruption.watched():
             try:
-                status = _Session(experiment, options, progress, folder).perform(todo)
+                session = _Session(experiment, options, progress, folder, interruption)
+                status = session.perform(todo)
             except Interrupted:
                 status = "interrupted"
     finally:
@@ -104,12 +106,18 @@ class _Session:
     """The time in which an experiment holds a testbed."""
 
     def __init__(
-        self, experiment: Experiment, options: Options, progress: Progress, folder: Folder
+        self,
+        experiment: Experiment,
+        options: Options,
+        progress: Progress,
+        folder: Folder,
+        interruption: Interruption,
     ) -> None:
         self._experiment = experiment
         self._options = options
         self._progress = progress
         self._folder = folder
+        self._interruption = interruption
         self._artifacts = folder.path / "ansible"
 
     def perform(self, todo: Sequence[Run]) -> str:
@@ -126,7 +134,7 @@ class _Session:
 
     @contextlib.contextmanager
     def _testbed(self) -> Iterator[None]:
-        with testbed_of(self._experiment.topology, self._options) as outcome:
+        with testbed_of(self._experiment.topology, self._options, self._interruption) as outcome:
             for warning in outcome.warnings:
                 self._folder.warn(warning)
             made = "is up" if outcome.changed else "was up already"
@@ -142,7 +150,8 @@ class _Session:
             lab.close()
 
     def _to_base(self) -> None:
-        playbook.play(BASE, {}, testbed=self._options.paths.name, artifacts=self._artifacts)
+        with self._interruption.shielded():
+            playbook.play(BASE, {}, testbed=self._options.paths.name, artifacts=self._artifacts)
 
     def _verify(self, lab: Lab) -> None:
         head, net = self._experiment.head, self._experiment.topology
@@ -172,9 +181,15 @@ class _Session:
         self._progress.end(label, "done")
 
     def _try(self, run: Run, lab: Lab) -> None:
-        timeline = lab.arm(run.cell.body)
+        with self._interruption.shielded():
+            timeline = lab.arm(run.cell.body)
         trial = Trial(run, self._experiment, lab.backend, lab.samples, timeline)
         outcome = trial.perform()
+        with self._interruption.shielded():
+            self._keep(run, outcome, lab)
+
+    def _keep(self, run: Run, outcome: Outcome, lab: Lab) -> None:
+        """Write down what a run gave, and make sure that nothing of it is left in force."""
         for event in outcome.events:
             self._folder.note(run, **event)
         for warning in outcome.warnings:

@@ -90,6 +90,7 @@ class Trial:
 
     def _prepare(self) -> None:
         self._backend.drop_artifacts(keep=self._demand.kept)
+        self._backend.prepare(self._demand.jobs)
         self._clients.start(self._demand.timeout, self._run.seed)
         fetching = []
         for name, wanted in self._demand.expected.items():

@@ -154,6 +154,13 @@ class LocalBackend:
             heard(event)
         return True
 
+    def prepare(self, jobs: Sequence[Job]) -> None:
+        """Start the stores that jobs will need, so that no job's start has to wait for them."""
+        wanted = {self.state["registry"] for job in jobs if job.artifact and job.artifact.bytes}
+        wanted |= {job.origin for job in jobs if job.work and (job.in_bytes or job.out_bytes)}
+        for node in wanted:
+            self._store(node)
+
     def endpoint(self, job: str) -> Message:
         """Return where a replica answers: its node, host and port."""
         found = self.jobs[job]

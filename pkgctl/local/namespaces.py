@@ -54,6 +54,8 @@ class Root:
 @contextmanager
 def host() -> Iterator[None]:
     """Come back to the namespaces of now when the block ends."""
+    # A mount namespace can be entered only by a thread that shares its folders with no other.
+    syscalls.unshare(syscalls.CLONE_FS)
     held = {
         kind: os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in KINDS
     }

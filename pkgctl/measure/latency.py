@@ -67,7 +67,7 @@ def observe(
 
 
 def _observe(place: Place, requests: pl.DataFrame) -> Iterator[Observation]:
-    values = requests["latency"].to_list()
+    values = requests["latency"].sort()
     count = len(values)
     for share in QUANTILES:
         yield place.observe(
@@ -101,7 +101,7 @@ def pooled(
         key=lambda item: item[0],
     ):
         for service, mine in by_subject(rows, "service", services):
-            values = mine["latency"].to_list()
+            values = mine["latency"].sort()
             for share in QUANTILES:
                 yield Pooled(
                     f"latency_p{share * 100:.0f}",

@@ -33,9 +33,10 @@ class Span:
 def spans(run: Run) -> tuple[Span, ...]:
     """Return the stretches of a run in order of time; they cover it without gap or overlap.
 
-    A window without an end lasts until the run ends. Windows that overlap or touch are one.
-    Time between two windows that do not touch is a phase of its own. A run without windows
-    is all "before".
+    A run with disturbances is cut by their windows; one that has none, in a cell to compare
+    with, by the windows that the others have. A window without an end lasts until the run
+    ends. Windows that overlap or touch are one. Time between two windows that do not touch
+    is a phase of its own. A run without windows is all "before".
     """
     duration = run.duration if run.duration is not None else math.inf
     found: list[Span] = []
@@ -52,7 +53,8 @@ def spans(run: Run) -> tuple[Span, ...]:
 
 def _merged(run: Run, duration: float) -> list[tuple[float, float]]:
     merged: list[tuple[float, float]] = []
-    for window in sorted(run.windows, key=lambda window: window.start):
+    active = [window for window in run.windows if window.active]
+    for window in sorted(active or run.windows, key=lambda window: window.start):
         start = max(0.0, window.start)
         end = min(duration, math.inf if window.end is None else window.end)
         if end <= start:

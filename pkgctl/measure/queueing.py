@@ -68,7 +68,7 @@ def _quantiles(place: Place, name: str, values: Sequence[float]) -> Iterator[Obs
     for share in (0.5, 0.95):
         yield place.observe(
             f"{name}_p{share * 100:.0f}",
-            nearest_rank(values, share),
+            nearest_rank(sorted(values), share),
             len(values),
             shortage(len(values), share),
         )

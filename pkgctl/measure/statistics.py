@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from scipy import special
@@ -36,16 +37,26 @@ def samples_needed(share: float) -> int:
     return math.ceil(round(1 / (1 - share), 9))
 
 
-def nearest_rank(values: Sequence[float], share: float) -> float | None:
+class Ordered(Protocol):
+    """Samples in ascending order: a list, or a column too long to make a list of."""
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+
+    def __getitem__(self, index: int, /) -> float:
+        """Return the one at an index."""
+
+
+def nearest_rank(ordered: Ordered, share: float) -> float | None:
     """Return the sample whose rank is ⌈n·p⌉, or None where that says nothing but the maximum.
 
     Args:
-        values: the samples in any order; infinite ones are allowed and sort last.
+        ordered: the samples in ascending order; infinite ones are allowed.
         share: the quantile, strictly between 0 and 1.
     """
-    if len(values) < samples_needed(share):
+    if len(ordered) < samples_needed(share):
         return None
-    return float(sorted(values)[rank(len(values), share) - 1])
+    return float(ordered[rank(len(ordered), share) - 1])
 
 
 def quantile_ranks(count: int, share: float) -> tuple[int, int] | None:
@@ -61,12 +72,14 @@ def quantile_ranks(count: int, share: float) -> tuple[int, int] | None:
     return (low, high) if low >= 1 and high <= count else None
 
 
-def quantile_interval(values: Sequence[float], share: float) -> Interval | None:
-    """Return the order-statistic interval of a quantile; its ends may be infinite."""
-    ranks = quantile_ranks(len(values), share) if values else None
+def quantile_interval(ordered: Ordered, share: float) -> Interval | None:
+    """Return the order-statistic interval of a quantile of samples in ascending order.
+
+    Its ends may be infinite; None means too few samples for an interval with two ends.
+    """
+    ranks = quantile_ranks(len(ordered), share) if len(ordered) else None
     if ranks is None:
         return None
-    ordered = sorted(values)
     return Interval(float(ordered[ranks[0] - 1]), float(ordered[ranks[1] - 1]))
 
 

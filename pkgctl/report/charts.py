@@ -52,12 +52,17 @@ class View:
 
 @dataclass(frozen=True)
 class Grid:
-    """Which factor runs along the horizontal axis, and which cells make a series."""
+    """Which factor runs along the horizontal axis, and which cells make a series.
+
+    ``ordered`` says whether a line from one level to the next means anything; ``partial``
+    whether some cells are left out.
+    """
 
     factor: str
     levels: tuple[str, ...]
     series: Mapping[str, Sequence[tuple[str, Cell]]]
     partial: bool
+    ordered: bool
 
 
 def grid_of(plan: Plan) -> Grid:
@@ -65,7 +70,7 @@ def grid_of(plan: Plan) -> Grid:
     axis_factor = _axis_factor(plan)
     if axis_factor is None:
         cells = [(show_levels(cell.factors), cell) for cell in plan.record.cells]
-        return Grid("", tuple(name for name, _ in cells), {"": cells}, False)
+        return Grid("", tuple(name for name, _ in cells), {"": cells}, False, False)
     levels = plan.levels[axis_factor]
     others = [*plan.others(axis_factor)]
     partial = len(others) > SERIES
@@ -79,7 +84,9 @@ def grid_of(plan: Plan) -> Grid:
         ]
         for at in others
     }
-    return Grid(axis_factor, tuple(map(level_text, levels)), series, partial)
+    return Grid(
+        axis_factor, tuple(map(level_text, levels)), series, partial, axis_factor == plan.scale
+    )
 
 
 def _axis_factor(plan: Plan) -> str | None:
@@ -153,7 +160,8 @@ def _panel(
     traces: list[Trace] = []
     for each, points in series.items():
         at = names.index(each)
-        traces += means(each or view.title, at, points, grid.levels, chosen)
+        mode = "lines+markers" if grid.ordered else "markers"
+        traces += means(each or view.title, at, points, grid.levels, chosen, mode)
     layout: dict[str, object] = {
         "xaxis": level_axis(grid.levels, grid.factor, len(names)),
         "yaxis": chosen.layout(),

@@ -6,8 +6,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-import polars as pl
-
 from pkgctl.measure import phases
 from pkgctl.measure.evaluation import Evaluation
 from pkgctl.measure.record import Cell, Scalar
@@ -25,9 +23,8 @@ from pkgctl.report.sentences import (
     listed,
     sides,
 )
+from pkgctl.report.settings import settings
 from pkgctl.report.subjects import Subject
-
-LONGEST_SETTING = 80
 
 
 @dataclass(frozen=True)
@@ -56,22 +53,12 @@ def disturbance_sentences(
     plan: Plan, evaluation: Evaluation, subject: Subject
 ) -> Iterator[Sentence]:
     """Yield what each disturbance did to a subject, at both ends of the scale."""
-    known = settings(evaluation)
+    known = settings(evaluation.results.folder)
     for name, effects in _effects(plan, evaluation.table, subject):
         told = f"{name} ({known[name]})" if name in known else name
         yield from _claims(told, effects)
         yield from (_no_claim(name, each) for each in effects if not each.found.clear)
         yield from _recovery(name, [each for each in effects if each.found.clear])
-
-
-def settings(evaluation: Evaluation) -> dict[str, str]:
-    """Return what each disturbance set, in the words of its first event."""
-    events = evaluation.results.events.filter(pl.col("kind") == "layer-on")
-    found: dict[str, str] = {}
-    for name, detail in events.select("name", "detail").drop_nulls().iter_rows():
-        if detail and len(detail) <= LONGEST_SETTING:
-            found.setdefault(name, detail)
-    return found
 
 
 def _effects(plan: Plan, table: Table, subject: Subject) -> Iterator[tuple[str, list[Effect]]]:

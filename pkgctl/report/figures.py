@@ -155,14 +155,20 @@ def extent(rows: Sequence[Row]) -> list[float]:
 
 
 def means(
-    name: str, index: int, points: Sequence[Point], levels: Sequence[str], chosen: Axis
+    name: str,
+    index: int,
+    points: Sequence[Point],
+    levels: Sequence[str],
+    chosen: Axis,
+    mode: str = "lines+markers",
 ) -> list[Trace]:
     """Return a series of means with their intervals, beside the other series at each level."""
     found = [(levels.index(point.x), point.row) for point in points if point.row.mean is not None]
     bounded = [(at, row) for at, row in found if math.isfinite(row.mean or 0.0)]
     endless = [(at, row) for at, row in found if math.isinf(row.mean or 0.0)]
     shift = 0.07 * index
-    traces = [_series(name, index, [(at + shift, row) for at, row in bounded], chosen)]
+    drawn = _series(name, index, [(at + shift, row) for at, row in bounded], chosen)
+    traces = [drawn | {"mode": mode}]
     if endless:
         traces.append(_endless(name, index, [(at + shift, row) for at, row in endless], chosen))
     return traces
@@ -174,7 +180,6 @@ def _series(name: str, index: int, found: Sequence[tuple[float, Row]], chosen: A
     lows = [row.interval.low if row.interval else row.mean or 0.0 for _, row in found]
     return {
         "type": "scatter",
-        "mode": "lines+markers",
         "name": escape(name),
         "x": [at for at, _ in found],
         "y": [chosen.place(mean) for mean in means_],

@@ -60,18 +60,20 @@ class Line:
 
 def bin_width(duration: float, count: int) -> float:
     """Return the narrowest usual width that gives at most 60 bins of enough requests on average."""
-    for width in WIDTHS:
-        bins = duration / width
-        if bins <= MOST_BINS and count >= ENOUGH * bins:
-            return width
-    return max(WIDTHS[0], duration / 4)
+    widest = duration / 4
+    usable = (
+        width
+        for width in WIDTHS
+        if width < widest and duration / width <= min(MOST_BINS, count / ENOUGH)
+    )
+    return next(usable, widest)
 
 
 def bins_of(requests: pl.DataFrame, width: float) -> list[Bin]:
     """Return the quantiles of the requests (columns intended, latency) by bin of time."""
     grouped = (
         requests.group_by((pl.col("intended") // width).cast(pl.Int64).alias("bin"))
-        .agg(pl.col("latency"))
+        .agg(pl.col("latency").sort())
         .sort("bin")
     )
     return [
@@ -100,7 +102,7 @@ def latency_over_time(evaluation: Evaluation, plan: Plan, service: str) -> Figur
     return Figure(
         id=f"time-{service}",
         title=f"Latency of {service} over time",
-        caption=_caption(width, len(shown), len(panels)),
+        caption=_caption(width, len(shown), len(panels), windows),
         panels=drawn,
         legend=_legend(lines),
         headers=("cell", "time", "requests", "p50", "p95"),
@@ -108,19 +110,21 @@ def latency_over_time(evaluation: Evaluation, plan: Plan, service: str) -> Figur
     )
 
 
-def _caption(width: float, shown: int, panels: int) -> str:
+def _caption(width: float, shown: int, panels: int, windows: Sequence[Window]) -> str:
     text = (
         f"Lines: p95 (solid) and p50 (dotted) in bins of {show(width, 's')}, all repeats "
-        "together, by intended time. Dots: single requests. Shaded: the disturbance's window. "
-        "A mark on the upper edge has no bound: too many requests of its bin failed."
+        "together, by intended time. Dots: single requests. A mark on the upper edge has no "
+        "bound: too many requests of its bin failed."
     )
+    text += " Shaded: the disturbance's window." if windows else ""
     more = f" {shown} of {panels} combinations are drawn; other factors are at their baseline."
     return text + (more if panels > shown else "")
 
 
 def _duration(evaluation: Evaluation, requests: pl.DataFrame) -> float:
     known = [run.duration for run in evaluation.results.measured if run.duration]
-    return float(max([*known, *requests["intended"].drop_nulls().to_list(), 0.1]))
+    last = requests.select(pl.col("intended").max()).item() or 0.0
+    return float(max([*known, last, 0.1]))
 
 
 def _panels(plan: Plan) -> Iterator[Group]:

@@ -15,10 +15,10 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainVa
 
 from pkgctl.documents import Strict
 from pkgctl.nodeside import perturbation, selection, units
+from pkgctl.topologyfile import label
 
 Selector = selection.Selector
 
-_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _FREQUENCY = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*/\s*(s|m|h)", re.ASCII)
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
 _SPEED = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*x", re.ASCII)
@@ -56,19 +56,6 @@ def speed(text: object) -> float:
     return float(match[1])
 
 
-def name(text: object) -> str:
-    """Return a name of lower-case letters, digits and hyphens, at most 63 characters long.
-
-    Raises:
-        ValueError: for any other text.
-    """
-    if not isinstance(text, str) or not _NAME.fullmatch(text):
-        raise ValueError(
-            f"{text!r} is no name; use up to 63 lower-case letters, digits and hyphens"
-        )
-    return text
-
-
 def _above_zero(read: Callable[[object], float], what: str) -> Callable[[object], float]:
     def read_positive(text: object) -> float:
         number = read(text)
@@ -103,7 +90,7 @@ Ratio = Annotated[float, BeforeValidator(units.ratio)]
 Cpu = Annotated[float, BeforeValidator(_above_zero(units.cpu, "cpu"))]
 Frequency = Annotated[float, BeforeValidator(frequency)]
 Speed = Annotated[float, BeforeValidator(speed)]
-Name = Annotated[str, BeforeValidator(name)]
+Name = Annotated[str, BeforeValidator(label)]
 Count = Annotated[int, Field(strict=True, ge=0, le=10_000)]
 Where = Annotated[Selector, PlainValidator(_read_choice)]
 Words = Annotated[dict[str, Any], AfterValidator(_read_words)]

@@ -128,9 +128,14 @@ class Connection(LocalConnection):
             os.close(source)
             _answer(work, spaces, target)
         os.close(target)
-        with os.fdopen(source, "rb") as answers:
-            answer = answers.read()
-        os.waitpid(child, 0)
+        try:
+            with os.fdopen(source, "rb") as answers:
+                answer = answers.read()
+        except BaseException:
+            os.kill(child, signal.SIGKILL)
+            raise
+        finally:
+            os.waitpid(child, 0)
         if not answer:
             name = self._play_context.remote_addr
             raise AnsibleConnectionFailure(f"node {name}: the process inside it was ended")

@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -143,6 +144,13 @@ class Group:
         for folder in self.folders():
             _write(folder / "cgroup.procs", str(pid))
 
+    def mark(self, pid: int = 0) -> None:
+        """Move a process where it can be found, and killed, with the group, but is not bounded by it.
+
+        A real-time process may not enter a group of version 1's cpu controller.
+        """
+        _write(self.folder("pids") / "cgroup.procs", str(pid))
+
     def processes(self) -> list[int]:
         """Return the ids of the processes in this group, not below it."""
         found: set[int] = set()
@@ -177,7 +185,8 @@ class Group:
             if not left or time.monotonic() > deadline:
                 return sorted(left)
             for group in groups:
-                group.freeze(frozen=False)
+                with suppress(KernelError):  # One that ends by itself may be gone by now.
+                    group.freeze(frozen=False)
             for pid in left:
                 _kill(pid)
             time.sleep(0.002)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starting a long-lived process of ours that outlives its starter.
+"""Starting a long-lived process of ours that outlives its starter and is nobody's child.
 
 The listening socket is made first and handed over as descriptor 3, so that whoever connects before
 the process is ready simply waits.
@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import os
 import socket
-import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from . import channel
 from .cgroups import Group
 from .errors import AgentError
+
+_LISTENER = 3
 
 
 def import_root() -> Path:
@@ -23,39 +25,52 @@ def import_root() -> Path:
     return Path(__file__).absolute().parents[len((__package__ or "").split("."))]
 
 
-def start(module: str, directory: Path, socket_path: Path, *, group: Group | None = None) -> int:
-    """Start a module's main in a session of its own; return its process id.
+def start(module: str, directory: Path, socket_path: Path, *, group: Group | None = None) -> None:
+    """Start a module's main in a session of its own.
 
     Args:
         module: the module's name in this package.
         directory: the folder that it serves, its first argument.
         socket_path: where it listens.
-        group: the control group that it joins.
+        group: the control group with which it is found.
     """
-    server = channel.listen(socket_path)
-    code = (
-        f"import sys; sys.path.insert(0, {str(import_root())!r});"
-        f" from {__package__}.{module} import main; main()"
-    )
-    log = directory / "agent" / f"{module}.log"
+    with channel.listen(socket_path) as server:
+        child = os.fork()
+        if child == 0:
+            _become(module, directory, server, group)
+        os.waitpid(child, 0)
 
-    def prepare() -> None:
+
+def _become(module: str, directory: Path, server: socket.socket, group: Group | None) -> NoReturn:
+    """Leave the starter's session and family, then be the module."""
+    try:
+        os.setsid()
+        if os.fork():
+            os._exit(0)
         if group is not None:
-            group.join()
-        os.dup2(server.fileno(), 3)
-
-    with server, log.open("ab") as out:
-        process = subprocess.Popen(
-            [sys.executable, "-S", "-E", "-c", code, str(directory)],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=out,
-            start_new_session=True,
-            preexec_fn=prepare,
-            pass_fds=(3, server.fileno()),
-            env={"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LISTEN_FDS": "1"},
+            group.mark()
+        _redirect(directory / "agent" / f"{module}.log", server)
+        code = (
+            f"import sys; sys.path.insert(0, {str(import_root())!r});"
+            f" from {__package__}.{module} import main; main()"
         )
-    return process.pid
+        argv = [sys.executable, "-S", "-E", "-c", code, str(directory)]
+        env = {"PATH": os.environ.get("PATH", "/usr/bin:/bin"), "LISTEN_FDS": "1"}
+        os.execve(sys.executable, argv, env)
+    finally:
+        os._exit(127)
+
+
+def _redirect(log: Path, server: socket.socket) -> None:
+    quiet = os.open(os.devnull, os.O_RDONLY)
+    out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    os.dup2(quiet, 0)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    if server.fileno() == _LISTENER:
+        os.set_inheritable(_LISTENER, True)
+    else:
+        os.dup2(server.fileno(), _LISTENER)
 
 
 def ensure(module: str, directory: Path, socket_path: Path, *, group: Group | None = None) -> bool:
@@ -72,4 +87,4 @@ def inherited() -> socket.socket | None:
     """Return the listening socket that the starter handed over, if any."""
     if not os.environ.pop("LISTEN_FDS", None):
         return None
-    return socket.socket(fileno=3)
+    return socket.socket(fileno=_LISTENER)

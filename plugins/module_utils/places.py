@@ -22,6 +22,7 @@ def inside(directory: Path, node: Identity) -> Iterator[None]:
         directory: the testbed's folder, below which namespaces are pinned.
         node: the node.
     """
+    syscalls.unshare(syscalls.CLONE_FS)
     home = {name: os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in _KINDS}
     pins = directory / "ns" / node.name
     there = {name: os.open(pins / name, os.O_RDONLY | os.O_CLOEXEC) for name in _KINDS}

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import polars as pl
 import pytest
 
 from pkgctl.measure.phases import Span, length, of_time, spans, stretches, within
+from pkgctl.measure.record import Window
 from tests.unit.measure.rows import run
 
 
@@ -39,6 +41,20 @@ def test_time_between_two_windows_is_a_phase_of_its_own():
     found = spans(run(windows=[(2.0, 3.0), (5.0, 6.0)]))
 
     assert [each.phase for each in found] == ["before", "during", "between", "during", "after"]
+
+
+def test_only_its_own_disturbances_cut_a_run():
+    own, other = Window("own", 2.0, 4.0), Window("other", 6.0, 8.0, active=False)
+    one = replace(run(duration=10.0), windows=(own, other))
+
+    assert spans(one) == (Span("before", 0, 2), Span("during", 2, 4), Span("after", 4, 10))
+
+
+def test_a_run_without_disturbances_is_cut_by_those_of_the_others():
+    windows = (Window("one", 2.0, 4.0, active=False), Window("two", 3.0, 5.0, active=False))
+    one = replace(run(duration=10.0), windows=windows)
+
+    assert spans(one) == (Span("before", 0, 2), Span("during", 2, 5), Span("after", 5, 10))
 
 
 def test_windows_outside_of_the_run_are_cut_or_ignored():

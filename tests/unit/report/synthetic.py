@@ -283,7 +283,7 @@ def events_of(rng: random.Random) -> list[dict[str, object]]:
         t = planned + rng.uniform(0.001, 0.006)
         found.append({
             "t": t, "wall": 1.7e9 + t, "planned": planned, "kind": kind, "name": "slow-uplink",
-            "target": "edge-a-1", "detail": "bw 5mbit delay 40ms",
+            "target": "edge-a-1", "detail": "",
         })  # fmt: skip
     return found
 
