@@ -257,6 +257,9 @@ def _syntax_error(error: yaml.YAMLError, text: str, name: str) -> SpecError:
     line = [*text.splitlines(), ""][mark.line : mark.line + 1]
     tab = any(each[mark.column : mark.column + 1] == "\t" for each in line)
     hint = "; indent with spaces, not with tabs" if tab else ""
+    # The parser stops behind the braces, which may be on the next line already.
+    if any("${" in each for each in text.splitlines()[max(0, mark.line - 1) : mark.line + 1]):
+        hint += '; inside braces a place needs quotes: {replicas: "${replicas}"}'
     return SpecError(f"no valid YAML: {problem}{hint}", file=name, line=mark.line + 1)
 
 

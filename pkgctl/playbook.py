@@ -65,6 +65,7 @@ def play(
     """
     with _private_folder(artifacts) as folder:
         options = _options(folder, playbook, variables, testbed)
+        options["ident"] = _ident(folder, playbook)
         if limit:
             options["limit"] = limit
         if check:
@@ -90,6 +91,13 @@ def _private_folder(artifacts: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="pkgctl-play-") as folder:
         yield Path(folder)
+
+
+def _ident(folder: Path, playbook: str) -> str:
+    """Return the name of the play's own folder: base-1, perturb-2, in the order of the plays."""
+    before = folder / "artifacts"
+    number = 1 + (len(list(before.iterdir())) if before.is_dir() else 0)
+    return f"{Path(playbook).stem}-{number}"
 
 
 def _options(

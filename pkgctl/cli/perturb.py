@@ -50,7 +50,7 @@ def perturb(
     given = _read(words)
     if name is not None:
         given["name"] = name
-    _show(_play("perturb.yml", given, testbed, dry_run=dry_run), output, dry_run=dry_run)
+    _show([_play("perturb.yml", given, testbed, dry_run=dry_run)], output, dry_run=dry_run)
 
 
 @click.command(short_help="Take disturbances away again.")
@@ -75,9 +75,11 @@ def heal(
       pkgctl heal slow --site edge-a
     """  # noqa: D301 - the \b keeps click from filling the lines
     where = {"node": node, "site": site}
-    for name in names or (None,):
-        play = _play("heal.yml", {"name": name, **where}, testbed, dry_run=dry_run)
-        _show(play, output, dry_run=dry_run)
+    plays = [
+        _play("heal.yml", {"name": name, **where}, testbed, dry_run=dry_run)
+        for name in names or (None,)
+    ]
+    _show(plays, output, dry_run=dry_run)
 
 
 def _read(words: Sequence[str]) -> dict[str, Any]:
@@ -105,12 +107,13 @@ def _play(playbook: str, words: Mapping[str, Any], testbed: str | None, *, dry_r
     return playbooks.play(playbook, words, testbed=place.name, check=dry_run)
 
 
-def _show(play: Play, output: str, *, dry_run: bool) -> None:
+def _show(plays: Sequence[Play], output: str, *, dry_run: bool) -> None:
+    hosts = {
+        host: None for play in plays for host, counts in play.stats.items() if counts["changed"]
+    }
     if output == "json":
-        click.echo(as_json({"changed": play.changed, "hosts": play.stats}))
-        return
-    hosts = [host for host, counts in play.stats.items() if counts.get("changed")]
-    if not hosts:
+        click.echo(as_json({"dry_run": dry_run, "changed": list(hosts)}))
+    elif hosts:
+        click.echo(f"{'would change' if dry_run else 'changed'}: {', '.join(hosts)}")
+    else:
         click.echo("nothing to change")
-        return
-    click.echo(f"{'would change' if dry_run else 'changed'}: {', '.join(hosts)}")

@@ -316,6 +316,13 @@ def down(paths: Paths) -> Outcome:
     return Outcome(True, lines, seconds=time.monotonic() - started)
 
 
+def enlist(paths: Paths) -> None:
+    """Let `down` find the calling process and all that it starts, should it not end well."""
+    group = cgroups.group(f"{paths.cgroup}/control")
+    group.create()
+    group.mark()
+
+
 def _is_there(paths: Paths) -> bool:
     return paths.run.exists() or paths.images.exists() or cgroups.group(paths.cgroup).exists()
 

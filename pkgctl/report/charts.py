@@ -200,7 +200,7 @@ def latency_figure(plan: Plan, grid: Grid, table: Table, service: str) -> Figure
     """Return the latency of a service by factor: p95 by phase, or three quantiles."""
     if plan.windowed:
         views = [
-            View("latency_p95", service, phase, f"p95 {phase}")
+            View("latency_p95", service, phase, f"p95 {phase} the disturbance")
             for phase in (phases.BEFORE, phases.DURING, phases.AFTER)
         ]
     else:
@@ -216,7 +216,7 @@ def latency_figure(plan: Plan, grid: Grid, table: Table, service: str) -> Figure
 def service_figure(plan: Plan, grid: Grid, table: Table, service: str) -> Figure | None:
     """Return a service's throughput, attainment and misses (if there are any) by factor."""
     phase = plan.telling
-    at = f" {phase}" if phase != phases.ALL else ""
+    at = f", {phase} the disturbance" if phase != phases.ALL else ""
     objective = plan.record.objectives.get(service)
     share = objective.at if objective else None
     views = [

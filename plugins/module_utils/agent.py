@@ -64,6 +64,7 @@ class Agent:
                 "samples": self._stream_samples,
                 "timeline-arm": lambda _, request: self._timelines.arm(request),
                 "timeline-start": lambda _, request: self._timelines.start(request),
+                "timeline-cancel": lambda _, request: self._timelines.cancel(request),
                 "timeline-drop": lambda _, request: self._timelines.drop(request),
             },
         )

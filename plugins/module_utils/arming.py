@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import channel, identity, words
+from .errors import AgentError
 from .identity import Identity
 from .syscalls import monotonic
 
@@ -115,6 +116,19 @@ def drop(node: Identity, timeline: str) -> int:
         AgentError: if the agent is out of reach or refuses.
     """
     return int(channel.call(socket(node), "timeline-drop", timeline=timeline)["steps"])
+
+
+def cancel(node: Identity, layer: str | None, kinds: Iterable[str], *, dry_run: bool) -> int:
+    """Forget what begun timelines still hold for a layer here; None is every layer.
+
+    Returns:
+        How many steps that were; none where no agent runs, which could not hold any.
+    """
+    asked = {"node": node.name, "layer": layer, "kinds": list(kinds), "dry_run": dry_run}
+    try:
+        return int(channel.call(socket(node), "timeline-cancel", **asked)["steps"])
+    except AgentError:
+        return 0
 
 
 def socket(node: Identity) -> Path:

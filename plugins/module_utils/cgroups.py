@@ -22,7 +22,7 @@ from .errors import CapabilityError, KernelError
 
 NEEDED = ("cpu", "memory", "pids")
 USED = ("cpu", "cpuacct", "memory", "pids", "blkio", "freezer")
-# Kubernetes' and systemd's choice too.
+# The kernel's own choice for a new group, and Kubernetes' and systemd's too.
 PERIOD = 100_000
 _IN_V2 = {"blkio": "io"}
 _BUILT_INTO_V2 = frozenset({"cpuacct", "freezer"})
@@ -145,7 +145,7 @@ class Group:
             _write(folder / "cgroup.procs", str(pid))
 
     def mark(self, pid: int = 0) -> None:
-        """Move a process where it can be found, and killed, with the group, but is not bounded by it.
+        """Move a process where it is found and killed with the group, but not bounded by it.
 
         A real-time process may not enter a group of version 1's cpu controller.
         """
@@ -216,7 +216,6 @@ class Group:
             quota = "max" if cores is None else str(_quota(cores))
             _write(folder / "cpu.max", f"{quota} {PERIOD}")
         else:
-            _write(folder / "cpu.cfs_period_us", str(PERIOD))
             _write(folder / "cpu.cfs_quota_us", "-1" if cores is None else str(_quota(cores)))
 
     def cpu(self) -> float | None:

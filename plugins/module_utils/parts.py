@@ -86,7 +86,10 @@ def perform(options: Options, asked: Mapping[str, Options], *, dry_run: bool) ->
     node = identity.load(f"{identity.DIRECTORY}/node.json")
     layer = Layer(str(options["layer"]), options["state"] == "present")
     if options.get("timeline") is None:
-        return result(change(node, layer, asked, dry_run=dry_run))
+        called_off = (
+            0 if layer.present else arming.cancel(node, layer.stored, asked, dry_run=dry_run)
+        )
+        return result(change(node, layer, asked, dry_run=dry_run), called_off)
     if not layer.present:
         raise DisturbanceError("timeline: a layer cannot be taken away by one; give it a duration")
     bodies = {kind: _BODIES[kind](node, asked[kind]) for kind in asked}
@@ -128,11 +131,17 @@ def _pass(
 _Changer = Callable[[Identity, Layer, Options, bool], Change]
 
 
-def result(changes: Mapping[str, Change]) -> dict[str, object]:
-    """Return what a module reports: changed, actions, and a diff for each kind."""
+def result(changes: Mapping[str, Change], called_off: int = 0) -> dict[str, object]:
+    """Return what a module reports: changed, actions, and a diff for each kind.
+
+    Args:
+        changes: what changed, by kind.
+        called_off: how many steps of timelines will not happen.
+    """
     return {
-        "changed": any(change.changed for change in changes.values()),
-        "actions": [action for change in changes.values() for action in change.actions],
+        "changed": bool(called_off) or any(change.changed for change in changes.values()),
+        "actions": ["call off what was to come"] * bool(called_off)
+        + [action for change in changes.values() for action in change.actions],
         "diff": [
             {
                 "before_header": kind,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from .places import inside
 from .quality import Quality
 
 Body = dict[str, Any]
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """A step of a timeline that has begun, and whether it is in force."""
+
+    step: Body
+    on: bool = False
 
 
 class Timelines:
@@ -33,8 +42,7 @@ class Timelines:
         self._nodes = nodes
         self._tell = tell
         self._timelines: dict[str, list[Body]] = {}
-        self._turns: dict[str, int] = {}
-        self._in_force: dict[str, list[Body]] = {}
+        self._running: dict[str, list[Running]] = {}
 
     def arm(self, request: Body) -> Body:
         """Keep a change for when its timeline starts; the same one again changes nothing."""
@@ -66,11 +74,12 @@ class Timelines:
         steps = self._timelines.get(name, [])
         if not request.get("keep"):
             self._timelines.pop(name, None)
-        for step in steps:
-            on = origin + step["start"]
-            self._plan(name, step, on, present=True)
-            if step["duration"] is not None:
-                self._plan(name, step, on + step["duration"], present=False)
+        self._running[name] = [Running(step) for step in steps]
+        for running in self._running[name]:
+            on, duration = origin + running.step["start"], running.step["duration"]
+            self._plan(name, running, on, present=True)
+            if duration is not None:
+                self._plan(name, running, on + duration, present=False)
         return {"steps": len(steps)}
 
     def drop(self, request: Body) -> Body:
@@ -79,25 +88,41 @@ class Timelines:
         self._call_off(name)
         return {"steps": len(self._timelines.pop(name, []))}
 
+    def cancel(self, request: Body) -> Body:
+        """Forget what running timelines still hold for a node: it is about to be healed.
+
+        The request names the node, the kinds, and the layer; no layer is every one.
+        """
+        node, layer, kinds = str(request["node"]), request.get("layer"), set(request["kinds"])
+
+        def is_meant(step: Body) -> bool:
+            named = layer is None or step["layer"] == layer
+            return named and step["node"] == node and step["kind"] in kinds
+
+        count = 0
+        for name, all_running in self._running.items():
+            kept = [running for running in all_running if not is_meant(running.step)]
+            count += len(all_running) - len(kept)
+            if not request.get("dry_run"):
+                self._running[name] = kept
+        return {"steps": count}
+
     def _call_off(self, name: str) -> None:
-        self._turns[name] = self._turns.get(name, 0) + 1
-        for step in self._in_force.pop(name, []):
-            self._switch(name, step, syscalls.monotonic(), present=False)
+        for running in self._running.pop(name, []):
+            if running.on:
+                self._switch(name, running.step, syscalls.monotonic(), present=False)
 
-    def _plan(self, name: str, step: Body, when: float, *, present: bool) -> None:
-        turn = self._turns[name]
-        self._loop.at(when, lambda: self._turn_to(name, turn, step, when, present=present))
+    def _plan(self, name: str, running: Running, when: float, *, present: bool) -> None:
+        self._loop.at(when, lambda: self._turn(name, running, when, present=present))
 
-    def _turn_to(self, name: str, turn: int, step: Body, when: float, *, present: bool) -> None:
-        """Switch a step, unless its timeline was called off or began anew since."""
-        if self._turns[name] != turn:
+    def _turn(self, name: str, running: Running, when: float, *, present: bool) -> None:
+        """Switch a step, unless it was called off since."""
+        if not any(each is running for each in self._running.get(name, [])):
             return
-        in_force = self._in_force.setdefault(name, [])
-        if present:
-            in_force.append(step)
-        elif step in in_force:
-            in_force.remove(step)
-        self._switch(name, step, when, present=present)
+        running.on = present
+        if not present:
+            self._running[name] = [each for each in self._running[name] if each is not running]
+        self._switch(name, running.step, when, present=present)
 
     def _switch(self, timeline: str, step: Body, planned: float, *, present: bool) -> None:
         actual, error = syscalls.monotonic(), None

@@ -94,7 +94,7 @@ def test_a_job_runs_in_its_node_under_its_limits(agent: AgentClient, three_sites
     assert own.cpu() == pytest.approx(0.1)
     assert own.memory() == 32 * MIB
     log = three_sites.run / "logs" / "web.log"
-    assert eventually(lambda: log.read_text() == "edge-4\n")
+    assert eventually(lambda: log.exists() and log.read_text() == "edge-4\n")
 
 
 def test_a_resize_changes_the_limits_and_not_the_process(agent: AgentClient) -> None:
@@ -262,3 +262,18 @@ def test_two_jobs_of_one_name_are_refused(agent: AgentClient) -> None:
 
     with pytest.raises(TestbedError, match="job x is there already, on edge-1"):
         agent.call("job-start", id="x", node="edge-2", argv=sleeper(), ready="exec")
+
+
+def test_healing_calls_off_what_was_still_to_come(agent: AgentClient, three_sites: Paths) -> None:
+    body = {"egress": {"cloud-1": {"rate": 5_000_000}}}
+    arm = {"timeline": "run", "node": "edge-1", "kind": "link", "layer": "slow", "body": body}
+    agent.call("timeline-arm", start=0.4, duration=None, **arm)
+    agent.call("timeline-start", timeline="run", t0=time.clock_gettime(time.CLOCK_MONOTONIC))
+    healed = {"node": "edge-1", "layer": None, "kinds": ["link"]}
+
+    assert agent.call("timeline-cancel", dry_run=True, **healed)["steps"] == 1
+    assert agent.call("timeline-cancel", **healed)["steps"] == 1
+    assert agent.call("timeline-cancel", **healed)["steps"] == 0
+
+    time.sleep(0.6)
+    assert "5Mbit" not in on_node(three_sites, "edge-1", "tc", "class", "show", "dev", "eth0")

@@ -53,7 +53,9 @@ def test_without_factors_the_only_cell_is_drawn():
 def test_latency_is_drawn_by_phase_with_one_axis(parts):
     figure = charts.latency_figure(*parts, "web")
 
-    assert [panel.title for panel in figure.panels] == ["p95 before", "p95 during", "p95 after"]
+    assert [panel.title for panel in figure.panels] == [
+        f"p95 {phase} the disturbance" for phase in ("before", "during", "after")
+    ]
     assert len({tuple(panel.layout["yaxis"]["range"]) for panel in figure.panels}) == 1
     assert len(figure.rows) == 3 * 8
 
@@ -84,7 +86,10 @@ def test_the_objective_is_a_line_at_its_share():
 def test_misses_are_drawn_only_if_there_are_any(parts):
     titles = [panel.title for panel in charts.service_figure(*parts, "web").panels]
 
-    assert titles == ["answered per second during", "objective attained during"]
+    assert titles == [
+        "answered per second, during the disturbance",
+        "objective attained, during the disturbance",
+    ]
 
 
 def test_the_bars_of_provisioning_add_up_to_its_total(parts):
