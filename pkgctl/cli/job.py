@@ -20,7 +20,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 WAIT_SECONDS = 60.0
 
 
-@click.group()
+@click.group(epilog="Example: pkgctl job run web --service --replicas 3 --wait")
 def job() -> None:
     """Run, list, resize and remove jobs on the nodes of a testbed."""
 
@@ -37,7 +37,9 @@ def _common(command: Command) -> Command:
 @click.argument("name")
 @click.option("--service", "kind", flag_value="service", help="It answers requests until removed.")
 @click.option("--batch", "kind", flag_value="batch", help="It works and ends.")
-@click.option("--replicas", type=click.IntRange(1, 1000), default=1, show_default=True)
+@click.option(
+    "--replicas", type=click.IntRange(1, 1000), default=1, show_default=True, help="How many."
+)
 @click.option("--cpu", default="100m", show_default=True, help="Cores for each.")
 @click.option("--memory", default="48Mi", show_default=True, help="Memory for each.")
 @click.option("--artifact", default="0", help="What a node has to fetch first, such as 2Mi.")
@@ -45,7 +47,7 @@ def _common(command: Command) -> Command:
 @click.option("--in", "bytes_in", default="0", help="Batch: input, fetched from --from.")
 @click.option("--out", "bytes_out", default="0", help="Batch: output, sent to --from.")
 @click.option("--from", "source", metavar="NODE", help="Where its users, or its data, are.")
-@click.option("--scheduler", default="least-allocated", show_default=True)
+@click.option("--scheduler", default="least-allocated", show_default=True, help="Who decides.")
 @click.option("--on", multiple=True, metavar="KEY=VALUE", help="node, site, role, kind, label.")
 @click.option("--wait", is_flag=True, help="Until services are ready and batch jobs have ended.")
 @click.option("--timeout", default="60s", show_default=True, help="How long to wait.")

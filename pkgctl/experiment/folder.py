@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import polars as pl
 
@@ -60,13 +60,21 @@ def write_whole(path: Path, text: str) -> None:
     partial.replace(path)
 
 
+def open_journal(path: Path) -> TextIO:
+    """Return a file of JSON lines, open for more; a torn last line is ended first."""
+    journal = path.open("a+", encoding="utf-8")
+    if path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+        journal.write("\n")
+    return journal
+
+
 class Folder:
     """A run folder that is being written; ``record`` is what run.json says."""
 
     def __init__(self, path: Path, record: dict[str, Any]) -> None:
         self.path = path
         self.record = record
-        self._events = (path / "events.jsonl").open("a", encoding="utf-8")
+        self._events = open_journal(path / "events.jsonl")
         self.save()
 
     def save(self) -> None:

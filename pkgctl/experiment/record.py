@@ -15,9 +15,11 @@ from typing import Any
 from pkgctl import __version__, topology
 from pkgctl.experiment import plan
 from pkgctl.experiment.folder import FORMAT, MISSING, now
+from pkgctl.nodeside import cgroups
 from pkgctl.spec import Cell, Experiment
 from pkgctl.spec.models import Body
 
+DELAY_BACKEND = "delay line (NFQUEUE)"
 TOOLS = ("ansible-core", "ansible-runner", "polars", "pydantic")
 
 
@@ -134,9 +136,11 @@ def _content(path: Path) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Return what is known of this machine."""
+    """Return what is known of this machine, and what delays and bounds its nodes."""
     return {
         "kernel": platform.release(),
+        "cgroup": cgroups.hierarchies().world,
+        "delay_backend": DELAY_BACKEND,
         "cpus": len(os.sched_getaffinity(0)),
         "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
     }

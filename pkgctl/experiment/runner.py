@@ -85,8 +85,9 @@ def perform(experiment: Experiment, options: Options, progress: Progress) -> End
 def _open(experiment: Experiment, options: Options) -> tuple[Folder, list[Run]]:
     runs = plan.runs(experiment)
     if options.resume is None:
+        fresh = record.fresh(experiment, options.command)
         path = create(options.results, experiment.head.name)
-        folder = Folder(path, record.fresh(experiment, options.command))
+        folder = Folder(path, fresh)
         _write_inputs(path, experiment)
         return folder, runs
     found = resume.read(options.resume)

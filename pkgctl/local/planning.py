@@ -88,9 +88,9 @@ class Plan:
 
 def matrix_to_dict(matrix: Matrix) -> dict[str, dict[str, dict[str, Any]]]:
     """Return a matrix of plain numbers; equal cells share one dictionary."""
-    known: dict[Quality, dict[str, Any]] = {}
+    known = {cell: cell.to_dict() for row in matrix.values() for cell in row.values()}
     return {
-        source: {target: known.setdefault(cell, cell.to_dict()) for target, cell in row.items()}
+        source: {target: known[cell] for target, cell in row.items()}
         for source, row in matrix.items()
     }
 

@@ -36,6 +36,7 @@ from pkgctl.nodeside import errors as node_errors
 from pkgctl.topology import Topology, check_machine
 
 AGENT_SOCKET = "agent.sock"
+_CONTROL = "control"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ def up(topology: Topology, paths: Paths, *, dry_run: bool = False) -> Outcome:
     require_root()
     started = time.monotonic()
     check_machine(topology, _memory())
-    with locked(paths, create=not dry_run):
+    with locked():
         before = json.loads(paths.state.read_text()) if paths.state.exists() else None
         known = {name: node["address"] for name, node in before["nodes"].items()} if before else {}
         plan = planning.plan(topology, paths, known)
@@ -148,37 +149,37 @@ def _memory() -> int:
 
 
 @contextmanager
-def locked(paths: Paths, *, create: bool = True) -> Iterator[None]:
-    """Hold a testbed against another `up` or `down`; make its folder if it should be there.
+def locked(patience: float = 30.0) -> Iterator[None]:
+    """Hold all testbeds of this machine against another `up` or `down`.
 
     Raises:
-        TestbedError: if somebody else holds it for long.
+        TestbedError: if somebody else holds them for longer than patience, in seconds.
     """
-    if create:
-        paths.run.mkdir(parents=True, exist_ok=True, mode=0o700)
-    elif not paths.run.is_dir():
-        yield
-        return
-    descriptor = os.open(paths.run, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    deadline = time.monotonic() + patience
+    while (held := _try_lock()) is None:
+        if time.monotonic() > deadline:
+            raise TestbedError("another command is changing a testbed and does not end")
+        time.sleep(0.02)
     try:
-        _lock(descriptor, paths)
         yield
     finally:
-        os.close(descriptor)
+        with suppress(OSError):
+            RUN.rmdir()
+        os.close(held)
 
 
-def _lock(descriptor: int, paths: Paths, patience: float = 30.0) -> None:
-    deadline = time.monotonic() + patience
-    while True:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return
-        except BlockingIOError as error:
-            if time.monotonic() > deadline:
-                raise TestbedError(
-                    f"testbed {paths.name!r} is being changed by another command"
-                ) from error
-            time.sleep(0.05)
+def _try_lock() -> int | None:
+    """Return a locked descriptor of the folder of all testbeds; None if it is taken or gone."""
+    RUN.mkdir(parents=True, exist_ok=True, mode=0o700)
+    held = os.open(RUN, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(held).st_ino == RUN.stat().st_ino:
+            return held
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(held)
+    return None
 
 
 def _create(plan: planning.Plan, paths: Paths, dry_run: bool) -> list[str]:
@@ -201,26 +202,27 @@ def _create(plan: planning.Plan, paths: Paths, dry_run: bool) -> list[str]:
 
 
 def _check_left_over(paths: Paths) -> None:
-    if paths.pins.exists() or cgroups.group(paths.cgroup).exists():
+    if paths.run.exists() or cgroups.group(paths.cgroup).exists():
         raise TestbedError(
             f"testbed {paths.name!r} was left half-made: run `pkgctl down --name {paths.name}`"
         )
 
 
 def _lay_out(plan: planning.Plan, paths: Paths) -> None:
-    for folder in (
-        paths.pins,
-        paths.agent,
-        paths.run / "nodes",
-        paths.run / "jobs",
-        paths.run / "logs",
-    ):
-        folder.mkdir()
+    # In memory of its own: /run is a disk on some machines, and one unmount removes it all.
+    paths.run.mkdir()
+    _mount_private(paths.run, "size=1g,mode=700")
+    for name in ("ns", "agent", "nodes", "jobs", "logs"):
+        (paths.run / name).mkdir()
     paths.images.mkdir(parents=True, exist_ok=True, mode=0o700)
-    syscalls.mount("tmpfs", str(paths.pins), "tmpfs", 0, "size=1m,mode=700")
-    syscalls.mount(None, str(paths.pins), None, syscalls.MS_PRIVATE)
+    _mount_private(paths.pins, "size=1m,mode=700")
     paths.hosts.write_text(planning.hosts_file(plan.nodes))
     cgroups.group(f"{paths.cgroup}/agent").create()
+
+
+def _mount_private(place: Path, options: str) -> None:
+    syscalls.mount("tmpfs", str(place), "tmpfs", 0, options)
+    syscalls.mount(None, str(place), None, syscalls.MS_PRIVATE)
 
 
 def _start_daemons(paths: Paths) -> None:
@@ -309,16 +311,16 @@ def down(paths: Paths) -> Outcome:
     """
     require_root()
     started = time.monotonic()
-    if not _is_there(paths):
-        return Outcome(False, seconds=time.monotonic() - started)
-    with _explained():
+    with locked(), _explained():
+        if not _is_there(paths):
+            return Outcome(False, seconds=time.monotonic() - started)
         lines = remove(paths)
     return Outcome(True, lines, seconds=time.monotonic() - started)
 
 
 def enlist(paths: Paths) -> None:
     """Let `down` find the calling process and all that it starts, should it not end well."""
-    group = cgroups.group(f"{paths.cgroup}/control")
+    group = cgroups.group(f"{paths.cgroup}/{_CONTROL}")
     group.create()
     group.mark()
 
@@ -332,28 +334,25 @@ def remove(paths: Paths) -> list[str]:
     lines = []
     with suppress(OSError, ValueError):
         lines = [f"- node {name}" for name in json.loads(paths.state.read_text())["nodes"]]
+    behind = images(paths)
     group = cgroups.group(paths.cgroup)
     _kill(group, _ourselves())
-    while _is_mount(paths.pins):
-        syscalls.unmount(str(paths.pins), syscalls.MNT_DETACH)
+    for place in (paths.pins, paths.run):
+        while _is_mount(place):
+            syscalls.unmount(str(place), syscalls.MNT_DETACH)
     for folder in (paths.run, paths.images):
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
             raise TestbedError(f"{folder} could not be removed; is it in use?")
-    _leave(group)
+    _leave(cgroups.group(f"{paths.cgroup}/{_CONTROL}"))
     group.remove()
-    for parent in (RUN, STORE):
+    with suppress(OSError):
+        STORE.rmdir()
+    for folder in cgroups.group("pkgctl").folders():
         with suppress(OSError):
-            parent.rmdir()
-    with suppress(node_errors.KernelError):
-        cgroups.group("pkgctl").remove() if not any(_children("pkgctl")) else None
-    _await_loops(paths)
+            folder.rmdir()
+    _await_loops(behind)
     return lines
-
-
-def _children(path: str) -> list[str]:
-    folders = [folder for folder in cgroups.group(path).folders() if folder.is_dir()]
-    return [entry.name for folder in folders for entry in os.scandir(folder) if entry.is_dir()]
 
 
 def _ourselves() -> frozenset[int]:
@@ -367,10 +366,9 @@ def _ourselves() -> frozenset[int]:
 
 def _leave(group: cgroups.Group) -> None:
     """Move whoever is spared out of a group that is about to go."""
-    for folder in {path for each in group.descend() for path in each.folders() if path.is_dir()}:
-        for pid in (folder / "cgroup.procs").read_text().split():
-            root = next(top for top in group.machine.roots() if folder.is_relative_to(top))
-            (root / "cgroup.procs").write_text(pid)
+    for pid in group.processes():
+        for root in group.machine.roots():
+            (root / "cgroup.procs").write_text(str(pid))
 
 
 def _is_mount(place: Path) -> bool:
@@ -380,20 +378,27 @@ def _is_mount(place: Path) -> bool:
     )
 
 
-def _await_loops(paths: Paths, patience: float = 5.0) -> None:
+Images = frozenset[tuple[int, int]]
+
+
+def images(paths: Paths) -> Images:
+    """Return (device number, inode) of each disk image of a testbed."""
+    found = [path.stat() for path in paths.images.rglob("*.img")]
+    return frozenset((each.st_dev, each.st_ino) for each in found)
+
+
+def loop_devices(behind: Images) -> list[str]:
+    """Return the loop devices behind which some images are, deleted ones included."""
+    used = [f"/dev/{path.parts[3]}" for path in Path("/sys/block").glob("loop*/loop")]
+    return [device for device in used if syscalls.loop_backing(device) in behind]
+
+
+def _await_loops(behind: Images, patience: float = 5.0) -> None:
     """Wait until the kernel has let go of the disks' loop devices, which it does on its own."""
     deadline = time.monotonic() + patience
-    while held := loop_devices(paths):
+    while behind and (held := loop_devices(behind)):
         if time.monotonic() > deadline:
-            raise TestbedError(f"{', '.join(held)} still hold disks of testbed {paths.name!r}")
+            raise TestbedError(
+                f"{', '.join(held)} still hold disks of the testbed; are they in use?"
+            )
         time.sleep(0.005)
-
-
-def loop_devices(paths: Paths) -> list[str]:
-    """Return the loop devices behind which a testbed's images are."""
-    found = []
-    for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
-        with suppress(OSError):
-            if backing.read_text().startswith(f"{paths.images}/"):
-                found.append(f"/dev/{backing.parts[3]}")
-    return found

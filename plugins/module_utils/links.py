@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from . import delayclient, layers, nftables, rtnl
 from .change import Change
@@ -91,9 +90,10 @@ class Wanted:
 
 def body(egress: Qualities, ingress: Qualities) -> layers.Body:
     """Return a layer's content, ready for JSON."""
-    known: dict[Quality, dict[str, Any]] = {}
+    # Equal qualities are written from one dictionary: a node has many peers and few kinds of them.
+    known = {each: each.to_dict() for each in {*egress.values(), *ingress.values()}}
     return {
-        way: {peer: known.setdefault(each, each.to_dict()) for peer, each in qualities.items()}
+        way: {peer: known[each] for peer, each in qualities.items()}
         for way, qualities in (("egress", egress), ("ingress", ingress))
     }
 

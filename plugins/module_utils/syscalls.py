@@ -35,7 +35,7 @@ MNT_DETACH = 2
 
 LOOP_CTL_GET_FREE = 0x4C82
 LOOP_CONFIGURE = 0x4C0A
-LOOP_CLR_FD = 0x4C01
+LOOP_GET_STATUS64 = 0x4C05
 LO_FLAGS_READ_ONLY = 1
 LO_FLAGS_AUTOCLEAR = 4
 
@@ -147,6 +147,22 @@ def _configure_loop(device: str, backing: int, read_only: bool) -> int | None:
             return None
         raise KernelError(f"attach {device}", error.errno or errno.EIO) from error
     return opened
+
+
+def loop_backing(device: str) -> tuple[int, int] | None:
+    """Return (device number, inode) of the file behind a loop device; None if there is none."""
+    try:
+        opened = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        status = fcntl.ioctl(opened, LOOP_GET_STATUS64, bytes(232))
+    except OSError:
+        return None
+    finally:
+        os.close(opened)
+    number, inode = struct.unpack_from("=QQ", status)
+    return number, inode
 
 
 def monotonic() -> float:

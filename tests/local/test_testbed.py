@@ -124,6 +124,8 @@ def test_down_leaves_nothing(place: Paths) -> None:
     )
     try:
         time.sleep(0.5)
+        behind = testbed.images(place)
+        assert len(testbed.loop_devices(behind)) == 7
 
         testbed.down(place)
 
@@ -132,6 +134,7 @@ def test_down_leaves_nothing(place: Paths) -> None:
         sleeper.kill()
         sleeper.wait()
     assert traces_of(place.name) == []
+    assert testbed.loop_devices(behind) == []
     assert what_is_there()["links"] == before["links"]
 
 

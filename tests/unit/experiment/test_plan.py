@@ -16,9 +16,7 @@ def test_the_order_within_a_repeat_follows_from_the_seed(small):
     first = [run.key for run in plan.runs(small())]
 
     assert [run.key for run in plan.runs(small())] == first
-    orders = {
-        tuple(run.key for run in plan.runs(small(f"seed={seed}"))) for seed in range(10)
-    }
+    orders = {tuple(run.key for run in plan.runs(small(f"seed={seed}"))) for seed in range(10)}
     assert len(orders) > 1
 
 

@@ -47,7 +47,9 @@ def test_the_same_inputs_are_gone_on_with(begun, small):
     resume.check(resume.read(begun), small(), begun)
 
 
-@pytest.mark.parametrize("setting", ["seed=8", "repeats=3", "load.0.duration=5s", "perturbations.slow.bw=4mbit"])
+@pytest.mark.parametrize(
+    "setting", ["seed=8", "repeats=3", "load.0.duration=5s", "perturbations.slow.bw=4mbit"]
+)
 def test_other_inputs_are_refused(begun, small, setting):
     other = small(setting)
 

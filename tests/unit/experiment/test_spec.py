@@ -124,7 +124,11 @@ ERRORS = {
     "unknown perturbation": ("[none, slow]", "[none, slo]", r"factors.perturb: .*mean slow\?"),
     "bad rate": ("bw: 5mbit", "bw: 5mbps", r"slow: bw: .*tc reads as bytes.*mean 5mbit\?"),
     "bad word": ("bw: 5mbit", "rate: 5mbit", r"slow: rate: unknown word; did you mean bw\?"),
-    "site of perturbation": ("{site: edge-a, bw", "{site: edge-x, bw", r"perturbations.slow: site:"),
+    "site of perturbation": (
+        "{site: edge-a, bw",
+        "{site: edge-x, bw",
+        r"perturbations.slow: site:",
+    ),
     "timeline": ("bw: 5mbit", "timeline: x", r"timeline: the experiment sets it; leave it out"),
     "unused factor": ("${replicas}", "3", r"factors.replicas: is used nowhere; put \$\{replicas\}"),
     "unknown place": ("${replicas}", "${replica}", r"web.replicas: .* did you mean replicas\?"),
