@@ -88,7 +88,7 @@ def change(
                     _converge(identity.disks[name], now[name], then[name])
             if fresh != stored:
                 layers.save(path, fresh)
-    if todo and not dry_run and "mounted" in then.values():
+    if todo and not dry_run and any(wanted != "unmounted" for wanted in then.values()):
         quotas.change(identity, layer=layers.BASE, limits=_base_limits(identity), force=True)
     return Change(bool(todo) or fresh != stored, show(now), show(then), todo)
 

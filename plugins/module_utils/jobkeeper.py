@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from . import channel, jobs, syscalls
-from .cgroups import group
 from .errors import AgentError
 from .identity import Identity
 from .jobs import ARTIFACTS, Job
@@ -87,9 +86,8 @@ class JobKeeper:
     def _prepare(self, node: Identity, job: Job) -> None:
         (self._directory / "nodes" / node.name / "exits").mkdir(exist_ok=True)
         (self._directory / "logs" / f"{job.id}.log").unlink(missing_ok=True)
-        own = jobs.job_group(node, job)
-        own.create()
-        jobs.bound(group(node.cgroup), own, job.cpu, job.memory)
+        jobs.job_group(node, job).create()
+        jobs.bound(node, job, job.cpu, job.memory)
 
     def _place(self, node: Identity, job: Job, exit_name: str) -> jobs.Place:
         return jobs.Place(
@@ -179,7 +177,7 @@ class JobKeeper:
             raise AgentError(
                 f"job {job.id} uses {own.memory_used()} bytes of memory, more than {memory}"
             )
-        jobs.bound(group(node.cgroup), own, cpu, memory)
+        jobs.bound(node, job, cpu, memory)
         job.cpu, job.memory = cpu, memory
         self._set(job, job.status)
         return {"job": self._record(job)}

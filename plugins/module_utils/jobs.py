@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import syscalls
+from . import quotas, syscalls
 from .cgroups import Group, group
 from .errors import DisturbanceError, KernelError
 from .identity import Identity
@@ -132,11 +132,14 @@ def job_group(identity: Identity, job: Job) -> Group:
     return group(identity.cgroup).child(f"job-{job.id}")
 
 
-def bound(node: Group, job: Group, cpu: float | None, memory: int | None) -> None:
-    """Set a job's limits; CPU is bounded by what its node has, as its parent would anyway."""
-    have = node.cpu()
-    job.set_cpu(cpu if have is None or cpu is None else min(cpu, have))
-    job.set_memory(memory)
+def bound(node: Identity, job: Job, cpu: float | None, memory: int | None) -> None:
+    """Set a job's limits; inside its node it gets no more CPU than the node has now."""
+    own = job_group(node, job)
+    if job.outside:
+        own.set_cpu(cpu)
+    else:
+        quotas.bound_child(group(node.cgroup), own, cpu, Path(node.directory))
+    own.set_memory(memory)
 
 
 def birth(pid: int) -> int | None:

@@ -226,12 +226,13 @@ def _throttle(node: Group, device: str, kind: str, limit: int | None) -> None:
 
 
 def _apply_cpu(node: Group, now: float | None, then: float | None, clamped: Path) -> None:
-    kept = {name: float(body["cpu"]) for name, body in layers.load(clamped).items()}
     children = [child for child in node.descend() if child.path != node.path]
+    kept = _load_clamped(clamped, children)
     shrinks = then is not None and (now is None or then < now)
     if not shrinks:
         node.set_cpu(then)
-    for child in children:
+    # The deepest come first, and whoever grows needs those above it to have grown.
+    for child in children if shrinks else reversed(children):
         bound = kept.get(child.path, child.cpu())
         if bound is None:
             continue
@@ -243,5 +244,36 @@ def _apply_cpu(node: Group, now: float | None, then: float | None, clamped: Path
             kept[child.path] = bound
     if shrinks:
         node.set_cpu(then)
-    if kept or clamped.exists():
-        layers.save(clamped, {name: {"cpu": bound} for name, bound in kept.items()})
+    _save_clamped(clamped, kept)
+
+
+def _load_clamped(path: Path, children: list[Group]) -> dict[str, float]:
+    """Return what clamped children should have; one that is gone may have a namesake some day."""
+    there = {child.path for child in children}
+    return {name: float(body["cpu"]) for name, body in layers.load(path).items() if name in there}
+
+
+def _save_clamped(path: Path, kept: Mapping[str, float]) -> None:
+    if kept or path.exists():
+        layers.save(path, {name: {"cpu": bound} for name, bound in kept.items()})
+
+
+def bound_child(node: Group, child: Group, cores: float | None, directory: Path) -> None:
+    """Bound the CPU of a group below a node's by its own limit and by what the node has now.
+
+    Args:
+        node: the node's group.
+        child: a group below it.
+        cores: its own limit, to which it comes back when the node has so much again.
+        directory: the node's own folder.
+    """
+    path = directory / _CLAMPED
+    with layers.locked(directory / STORE):
+        have = node.cpu()
+        fits = cores if have is None or cores is None else min(cores, have)
+        child.set_cpu(fits)
+        kept = _load_clamped(path, list(node.descend()))
+        kept.pop(child.path, None)
+        if cores is not None and fits != cores:
+            kept[child.path] = cores
+        _save_clamped(path, kept)

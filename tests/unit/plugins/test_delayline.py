@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 import statistics
@@ -25,7 +26,6 @@ MS = 1_000_000
 HOUR = 3600 * 1000 * MS
 DROP, ACCEPT = 0, 1
 PAIR = nftables.key("10.77.0.1", "10.77.0.2")
-PACKETS = struct.pack("=H", 3 << 8)
 
 
 class Queue:
@@ -59,7 +59,7 @@ class Queue:
 
 def packet(number, pair=PAIR):
     """Return a queued packet as the kernel hands it over: header, id, and its addresses last."""
-    head = struct.pack("=IH", 0, 0)[:4] + PACKETS + b"\0" * 10 + b"\0" * 8
+    head = struct.pack("=IHHII", 0, 3 << 8, 0, 0, 0) + b"\0" * 8
     return head + struct.pack(">I", number) + b"\0" * 40 + pair
 
 
@@ -73,10 +73,12 @@ def queue():
 @pytest.fixture
 def line(tmp_path, queue):
     with channel.listen(tmp_path / "delay.sock") as server:
-        yield DelayLine(tmp_path, queue, server)
+        made = DelayLine(tmp_path, queue, server)
+        yield made
+        os.close(made._timer.descriptor)
 
 
-def testbed(tmp_path, **ingress):
+def described(tmp_path, **ingress):
     folder = tmp_path / "nodes" / "edge-1"
     folder.mkdir(parents=True, exist_ok=True)
     here = node(folder)
@@ -170,7 +172,7 @@ def test_what_is_no_packet_gets_no_verdict(line, queue):
 
 
 def test_the_table_is_read_from_what_the_layers_of_all_nodes_ask_for(line, queue, tmp_path):
-    testbed(tmp_path, cloud_1=Quality(delay=0.02, jitter=0.001, loss=0.1), edge_2=Quality(rate=8))
+    described(tmp_path, cloud_1=Quality(delay=0.02, jitter=0.001, loss=0.1), edge_2=Quality(rate=8))
 
     line.load()
 
@@ -179,10 +181,10 @@ def test_the_table_is_read_from_what_the_layers_of_all_nodes_ask_for(line, queue
 
 
 def test_a_reload_of_one_node_remembers_who_was_on_the_way(line, tmp_path):
-    testbed(tmp_path, cloud_1=Quality(delay=0.02))
+    described(tmp_path, cloud_1=Quality(delay=0.02))
     line.load()
     line._due(line._pairs[PAIR], 5)
-    testbed(tmp_path, cloud_1=Quality(delay=0.01))
+    described(tmp_path, cloud_1=Quality(delay=0.01))
 
     assert line._answer(b'{"op": "reload", "node": "edge-1"}\n') == {"ok": True}
 
@@ -190,7 +192,7 @@ def test_a_reload_of_one_node_remembers_who_was_on_the_way(line, tmp_path):
 
 
 def test_a_node_that_is_gone_is_forgotten(line, queue, tmp_path):
-    here = testbed(tmp_path, cloud_1=Quality(delay=0.02))
+    here = described(tmp_path, cloud_1=Quality(delay=0.02))
     line.load()
     (tmp_path / "nodes" / here.name / "node.json").unlink()
 
@@ -214,7 +216,7 @@ def test_a_bad_request_is_answered_in_words(line, request_, words):
 
 
 def test_a_broken_store_is_an_answer_and_no_end(line, tmp_path):
-    here = testbed(tmp_path, cloud_1=Quality(delay=0.02))
+    here = described(tmp_path, cloud_1=Quality(delay=0.02))
     (tmp_path / "nodes" / here.name / links.STORE).write_text("{")
 
     answer = line._answer(b'{"op": "reload"}')

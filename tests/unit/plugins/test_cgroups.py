@@ -1,0 +1,247 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import errno
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.pkgctl.testbed.plugins.module_utils import cgroups
+from ansible_collections.pkgctl.testbed.plugins.module_utils.cgroups import Group, Hierarchies
+from ansible_collections.pkgctl.testbed.plugins.module_utils.errors import (
+    CapabilityError,
+    KernelError,
+)
+
+from . import trees
+
+MIB = 1 << 20
+V1_MOUNTS = """\
+proc /proc proc rw 0 0
+cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,nosuid,cpu,cpuacct 0 0
+cgroup /sys/fs/cgroup/memory cgroup rw,memory 0 0
+cgroup /sys/fs/cgroup/cpuset cgroup rw,cpuset 0 0
+cgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0
+cgroup /sys/fs/cgroup/freezer cgroup rw,freezer 0 0
+cgroup /sys/fs/cgroup/blkio cgroup rw,blkio 0 0
+cgroup /sys/fs/cgroup/systemd cgroup rw,name=systemd 0 0
+"""
+EVERY_WORLD = [trees.v1, trees.v2, trees.hybrid]
+
+
+@pytest.fixture(params=EVERY_WORLD, ids=lambda world: world.__name__)
+def node(request, tmp_path):
+    return trees.node(request.param(tmp_path))
+
+
+@pytest.fixture
+def old(tmp_path):
+    return trees.node(trees.v1(tmp_path))
+
+
+@pytest.fixture
+def new(tmp_path):
+    return trees.node(trees.v2(tmp_path))
+
+
+def unified(folder, controllers):
+    (folder / "cgroup.controllers").write_text(controllers + "\n")
+    return f"cgroup2 {folder} cgroup2 rw,nosuid,nodev,noexec,relatime 0 0\n"
+
+
+def test_hierarchies_of_version_1_are_read_with_those_that_share_a_mount():
+    found = cgroups.read_hierarchies(V1_MOUNTS)
+
+    assert (found.world, found.v2) == ("v1", None)
+    assert found.v1["cpu"] == found.v1["cpuacct"] == Path("/sys/fs/cgroup/cpu,cpuacct")
+    assert "cpuset" not in found.v1
+    assert all(found.has(name) and not found.is_unified(name) for name in cgroups.USED)
+    assert len(found.roots()) == 5
+
+
+def test_a_unified_hierarchy_that_lists_nothing_is_not_used(tmp_path):
+    found = cgroups.read_hierarchies(V1_MOUNTS + unified(tmp_path, ""))
+
+    assert found.world == "hybrid"
+    assert tmp_path not in found.roots()
+    assert not found.is_unified("freezer")
+
+
+def test_a_controller_that_the_unified_hierarchy_lists_is_used_there(tmp_path):
+    mounts = V1_MOUNTS.replace("rw,memory", "rw,hugetlb") + unified(tmp_path, "memory hugetlb")
+
+    found = cgroups.read_hierarchies(mounts)
+
+    assert found.world == "hybrid"
+    assert found.is_unified("memory")
+    assert not found.is_unified("cpu")
+    assert tmp_path in found.roots()
+
+
+def test_the_unified_hierarchy_alone_has_what_is_built_into_it(tmp_path):
+    found = cgroups.read_hierarchies(unified(tmp_path, "cpuset cpu io memory hugetlb pids rdma"))
+
+    assert (found.world, found.roots()) == ("v2", [tmp_path])
+    assert found.unified == {"cpu", "io", "memory", "pids"}
+    assert all(found.is_unified(name) for name in cgroups.USED)
+
+
+def test_a_controller_that_is_nowhere_is_named():
+    bare = Hierarchies({}, None, frozenset())
+
+    assert not bare.has("cpu")
+    with pytest.raises(CapabilityError, match="no cgroup controller cpu"):
+        Group("pkgctl", bare).folder("cpu")
+
+
+def test_a_new_group_is_there_in_every_hierarchy_and_goes_from_all(node):
+    assert node.exists()
+    assert all(folder.is_dir() for folder in node.folders())
+    assert {name for name in cgroups.USED if node.folder(name).is_dir()} == set(cgroups.USED)
+
+
+def test_only_in_version_2_are_controllers_passed_down_to_the_group_but_not_into_it(new, tmp_path):
+    root = tmp_path / "unified"
+    above = [root, *(root / part for part in ("pkgctl", "pkgctl/test", "pkgctl/test/nodes"))]
+
+    passed = {(place / "cgroup.subtree_control").read_text() for place in above}
+
+    assert passed == {"+cpu +io +memory +pids"}
+    assert not (new.folder("cpu") / "cgroup.subtree_control").exists()
+
+
+def test_limits_are_read_back_as_they_were_set(node):
+    node.set_cpu(0.25)
+    node.set_memory(64 * MIB)
+    node.set_pids(100)
+
+    assert (node.cpu(), node.memory(), node.pids()) == (0.25, 64 * MIB, 100)
+
+
+def test_no_limit_is_read_back_as_none(node):
+    assert (node.cpu(), node.memory(), node.pids()) == (None, None, None)
+
+
+def test_version_1_is_told_microseconds_and_bytes(old):
+    old.set_cpu(1.5)
+    old.set_memory(MIB)
+
+    assert trees.shown(old, "cpu", "cpu.cfs_quota_us") == "150000"
+    assert trees.shown(old, "memory", "memory.limit_in_bytes") == "1048576"
+
+
+def test_version_2_is_told_a_quota_with_its_period(new):
+    new.set_cpu(1.5)
+    assert trees.shown(new, "cpu", "cpu.max") == "150000 100000"
+
+    new.set_cpu(None)
+    assert trees.shown(new, "cpu", "cpu.max") == "max 100000"
+
+
+def test_the_kernels_own_no_limit_of_version_1_is_none(old):
+    trees.put(old, "memory", "memory.limit_in_bytes", "9223372036854771712\n")
+
+    assert old.memory() is None
+
+
+def test_a_share_that_the_kernel_would_refuse_becomes_its_smallest(node):
+    node.set_cpu(0.001)
+
+    assert node.cpu() == 0.01
+
+
+def test_usage_of_version_1(old):
+    trees.put(old, "cpuacct", "cpuacct.usage", "2500000000\n")
+    cpu = "nr_periods 9\nnr_throttled 3\nthrottled_time 400000000\n"
+    trees.put(old, "cpu", "cpu.stat", cpu)
+    trees.put(old, "memory", "memory.usage_in_bytes", f"{50 * MIB}\n")
+    trees.put(old, "memory", "memory.stat", f"inactive_file 7\ntotal_inactive_file {20 * MIB}\n")
+    served = "7:0 Read 100\n7:0 Write 200\n7:0 Sync 5\n7:1 Read 10\n7:1 Write 20\nTotal 330\n"
+    trees.put(old, "blkio", "blkio.throttle.io_service_bytes_recursive", served)
+
+    assert old.usage() == cgroups.Usage(2.5, 0.4, 30 * MIB, 110, 220)
+
+
+def test_usage_of_version_2(new):
+    cpu = "usage_usec 2500000\nuser_usec 1\nnr_throttled 3\nthrottled_usec 400000\n"
+    trees.put(new, "cpu", "cpu.stat", cpu)
+    trees.put(new, "memory", "memory.current", f"{50 * MIB}\n")
+    trees.put(new, "memory", "memory.stat", f"anon 9\ninactive_file {20 * MIB}\n")
+    moved = "7:0 rbytes=100 wbytes=200 rios=1 wios=2 dbytes=0 dios=0\n7:1 rbytes=10 wbytes=20\n"
+    trees.put(new, "blkio", "io.stat", moved)
+
+    assert new.usage() == cgroups.Usage(2.5, 0.4, 30 * MIB, 110, 220)
+
+
+def test_a_group_that_is_gone_has_used_nothing(node):
+    assert node.child("nobody").usage() == cgroups.Usage(0.0, 0.0, 0, 0, 0)
+
+
+def test_file_pages_beyond_what_is_in_use_count_as_none(new):
+    trees.put(new, "memory", "memory.current", "4096\n")
+    trees.put(new, "memory", "memory.stat", "inactive_file 8192\n")
+
+    assert new.memory_used() == 0
+
+
+def test_freezing_writes_each_versions_own_word(old, new):
+    for group in (old, new):
+        group.freeze(frozen=True)
+    assert trees.shown(old, "freezer", "freezer.state") == "FROZEN"
+    assert trees.shown(new, "freezer", "cgroup.freeze") == "1"
+
+    for group in (old, new):
+        group.freeze(frozen=False)
+    assert trees.shown(old, "freezer", "freezer.state") == "THAWED"
+    assert trees.shown(new, "freezer", "cgroup.freeze") == "0"
+
+
+def test_a_process_joins_in_every_hierarchy_and_is_found_there(node):
+    node.join(4321)
+
+    assert {(folder / "cgroup.procs").read_text() for folder in node.folders()} == {"4321"}
+    assert node.processes() == [4321]
+
+
+def test_a_marked_process_is_found_but_not_bounded(old):
+    old.mark(4321)
+
+    assert old.processes() == [4321]
+    assert not (old.folder("cpu") / "cgroup.procs").exists()
+
+
+def test_groups_are_walked_the_deepest_first_whichever_hierarchy_they_are_in(old):
+    (old.folder("cpu") / "a" / "b").mkdir(parents=True)
+    (old.folder("memory") / "c").mkdir()
+
+    walked = [group.path.removeprefix(trees.NODE) for group in old.descend()]
+
+    assert walked == ["/a/b", "/a", "/c", ""]
+
+
+def test_an_empty_group_is_removed_with_all_below_it(tmp_path):
+    made = Group("pkgctl/test", trees.hybrid(tmp_path))
+    for folder in made.folders():
+        (folder / "job-web").mkdir(parents=True)
+
+    made.remove()
+
+    assert not made.exists()
+
+
+def test_nobody_to_kill_is_nobody_left(node):
+    for folder in node.folders():
+        (folder / "cgroup.procs").write_text("")
+
+    assert node.kill() == []
+
+
+def test_a_refused_write_says_what_and_where(node, tmp_path):
+    with pytest.raises(KernelError, match=r"write '0\.5.*|write '50000.* to .*nobody") as caught:
+        node.child("nobody").set_cpu(0.5)
+
+    assert caught.value.errno == errno.ENOENT
+
+
+def test_keyed_files_are_read_by_key():
+    assert cgroups.keyed("a 1\nb 22\nnot a pair here\n") == {"a": 1, "b": 22}
