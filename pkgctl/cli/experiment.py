@@ -61,10 +61,12 @@ def experiment(
       pkgctl experiment scaling --resume
     """  # noqa: D301 - the \b keeps click from filling the lines
     from pkgctl import spec
+    from pkgctl.experiment import demand
 
     if repeats is not None:
         settings = (*settings, f"repeats={repeats}")
     found = spec.load(name, settings)
+    demand.check(found)
     options = _options(found, results, testbed, resume, keep=keep, force=force)
     plan = _plan(found, options)
     if dry_run:

@@ -82,7 +82,7 @@ def run(
 def _wish(name: str, kind: str | None, on: Sequence[str], words: dict[str, Any]) -> Any:
     from pkgctl import jobs
     from pkgctl.errors import SpecError
-    from pkgctl.topologyfile import label
+    from pkgctl.spec.fields import job_label
 
     if kind is None:
         raise SpecError("say what it is: --service or --batch")
@@ -90,7 +90,7 @@ def _wish(name: str, kind: str | None, on: Sequence[str], words: dict[str, Any])
     if kind == "service" and seconds is not None:
         raise SpecError("--cpu-seconds belongs to --batch; a service computes per request")
     try:
-        label(name)
+        job_label(name)
     except ValueError as error:
         raise SpecError(str(error)) from error
     sizes: dict[str, Any] = {

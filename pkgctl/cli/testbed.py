@@ -18,7 +18,11 @@ _DEFAULT_TOPOLOGY = "three-sites"
 def name_option(command: Command) -> Command:
     """Add ``--name``, the testbed."""
     return click.option(
-        "--name", metavar="TESTBED", help="Which testbed; $PKGCTL_TESTBED, else `default`."
+        "--name",
+        "--testbed",
+        "name",
+        metavar="TESTBED",
+        help="Which testbed; $PKGCTL_TESTBED, else `default`.",
     )(command)
 
 

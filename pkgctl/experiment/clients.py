@@ -16,7 +16,7 @@ from typing import Any
 
 from pkgctl.errors import TestbedError
 from pkgctl.experiment.folder import read_lines
-from pkgctl.local.backend import LocalBackend, program
+from pkgctl.local.backend import LocalBackend, job_name, program
 
 INSIDE = "/run/pkgctl/load"
 Planned = tuple[float, str, float, int, int]
@@ -28,7 +28,7 @@ class Client:
 
     def __init__(self, backend: LocalBackend, node: str) -> None:
         self.node = node
-        self.job = f"load-{node}"[:63]
+        self.job = job_name("load", node)
         self._backend = backend
         self._folder = backend.folder(node) / "load"
 

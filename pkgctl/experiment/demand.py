@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pkgctl.errors import SpecError
 from pkgctl.experiment import plan
 from pkgctl.experiment.plan import Run
 from pkgctl.scheduling import provisioning
@@ -113,6 +114,17 @@ def build(run: Run, experiment: Experiment) -> Demand:
         submissions=submissions,
         expected=maker.expected(services, submissions),
     )
+
+
+def check(experiment: Experiment) -> None:
+    """Refuse an experiment whose traces cannot be read, before anything is made for it.
+
+    Raises:
+        SpecError: with the file and the line at fault.
+    """
+    for run in plan.runs(experiment)[: len(experiment.cells)]:
+        if not (found := build(run, experiment)).requests and not found.submissions:
+            raise SpecError("no request and no job arrives", file=experiment.file, key=run.cell.id)
 
 
 class _Maker:

@@ -12,13 +12,13 @@ from pkgctl.errors import SpecError
 from pkgctl.local import testbed
 from pkgctl.local.overview import active_layers
 from pkgctl.local.paths import Paths
-from pkgctl.nodeside import perturbation, selection
+from pkgctl.nodeside import perturbation, selection, units
 from pkgctl.spec.models import Body
 
 PERTURB, HEAL = "perturb.yml", "heal.yml"
 
 
-def check(name: str, words: Mapping[str, Any], paths: Paths) -> None:
+def check(name: str, given: Mapping[str, Any], paths: Paths) -> None:
     """Refuse words of a playbook that make no sense, or not on this testbed.
 
     Raises:
@@ -26,10 +26,10 @@ def check(name: str, words: Mapping[str, Any], paths: Paths) -> None:
     """
     try:
         if name == HEAL:
-            healing = perturbation.read_healing(words)
+            healing = perturbation.read_healing(given)
             healing.hosts(targets(testbed.read_state(paths)))
         else:
-            asked = perturbation.read(words)
+            asked = perturbation.read(given)
             asked.plan(targets(testbed.read_state(paths)))
     except ValueError as error:
         raise SpecError(str(error)) from error
@@ -50,24 +50,28 @@ def targets(state: Mapping[str, Any]) -> list[selection.Node]:
     ]
 
 
-def timeline(names: tuple[str, ...]) -> str:
-    """Return the name of the timeline that carries these perturbations."""
-    return "-".join(("experiment", *names))[:63].strip("-.")
+def words(body: Body) -> dict[str, dict[str, Any]]:
+    """Return the playbook's variables for each perturbation of a cell, by its name.
+
+    One without a duration lasts until the run is over.
+    """
+    found = {}
+    for name in body.active:
+        read = body.disturbance(name)
+        rest = units.show_duration(round(body.duration - read.start, 6))
+        found[name] = {"start": "0s", "duration": rest, **body.perturbations[name], "name": name}
+    return found
 
 
-def arm(body: Body, paths: Paths, artifacts: Path) -> str | None:
-    """Arm a cell's perturbations on one timeline; return its name, or None if there are none.
+def arm(body: Body, timeline: str, paths: Paths, artifacts: Path) -> None:
+    """Arm a cell's perturbations on a timeline.
 
     Raises:
         PlayError: if a node refuses.
     """
-    if not body.active:
-        return None
-    line = timeline(body.active)
-    for name in body.active:
-        words = {"start": "0s", **body.perturbations[name], "name": name, "timeline": line}
-        playbook.play(PERTURB, words, testbed=paths.name, artifacts=artifacts)
-    return line
+    for variables in words(body).values():
+        given = {**variables, "timeline": timeline}
+        playbook.play(PERTURB, given, testbed=paths.name, artifacts=artifacts)
 
 
 def in_force(paths: Paths) -> list[str]:

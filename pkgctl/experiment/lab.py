@@ -42,16 +42,18 @@ def testbed_of(topology: Topology, wishes: Wishes, interruption: Interruption) -
     """Have a testbed of this topology while the block runs; one that was not up is taken down.
 
     Raises:
-        SpecError: if a testbed of that name is up with another topology, or is in use.
+        PkgctlError: if it cannot be had.
     """
     paths = wishes.paths
     if paths.state.exists():
-        _check_fit(topology, wishes)
-        yield bring_up(topology, paths)
+        outcome = bring_up(topology, paths)
+        testbed.enlist(paths)
+        yield outcome
         return
     try:
         with interruption.shielded():
             outcome = bring_up(topology, paths)
+            testbed.enlist(paths)
         yield outcome
     finally:
         if not wishes.keep:
@@ -76,8 +78,17 @@ def bring_up(topology: Topology, paths: Paths) -> Outcome:
     return Outcome(said["changed"], said["changes"], said["warnings"], said["seconds"])
 
 
-def _check_fit(topology: Topology, wishes: Wishes) -> None:
+def check_fit(topology: Topology, wishes: Wishes) -> None:
+    """Refuse a testbed that is up with another topology, or in use.
+
+    Raises:
+        SpecError: with what to do about it.
+        MissingCapability: if this user may not have testbeds.
+    """
+    testbed.require_root()
     paths = wishes.paths
+    if not paths.state.exists():
+        return
     state = testbed.read_state(paths)
     if state["topology"] != topology.to_dict():
         raise SpecError(
@@ -115,7 +126,7 @@ class Lab:
     def __init__(self, paths: Paths, artifacts: Path) -> None:
         self._paths = paths
         self._artifacts = artifacts
-        self._armed: dict[tuple[str, ...], str | None] = {}
+        self._armed: dict[str, str] = {}
         self._open()
 
     def _open(self) -> None:
@@ -127,10 +138,18 @@ class Lab:
         )
 
     def arm(self, body: Body) -> str | None:
-        """Return the timeline that carries a cell's perturbations; it is armed only once."""
-        if body.active not in self._armed:
-            self._armed[body.active] = disturb.arm(body, self._paths, self._artifacts)
-        return self._armed[body.active]
+        """Return the timeline of a cell's perturbations, None if it has none.
+
+        What several cells share is armed only once.
+        """
+        if not body.active:
+            return None
+        key = json.dumps(disturb.words(body), sort_keys=True)
+        if key not in self._armed:
+            timeline = f"experiment-{len(self._armed) + 1}"
+            disturb.arm(body, timeline, self._paths, self._artifacts)
+            self._armed[key] = timeline
+        return self._armed[key]
 
     def heal_left_over(self, body: Body) -> list[str]:
         """Heal what is still in force after a run; return its names."""
@@ -152,8 +171,7 @@ class Lab:
     def close(self) -> None:
         """Leave the testbed without timelines, layers and jobs of ours."""
         for timeline in self._armed.values():
-            if timeline is not None:
-                self.backend.drop_timeline(timeline)
+            self.backend.drop_timeline(timeline)
         ours = [name for name, job in self.backend.jobs.items() if job.labels.get("owner")]
         self.backend.remove(ours)
         self._hang_up()

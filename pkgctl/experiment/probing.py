@@ -11,7 +11,7 @@ from typing import Any
 from pkgctl.errors import TestbedError
 from pkgctl.experiment import verify
 from pkgctl.experiment.verify import Pair, Verdict
-from pkgctl.local.backend import LocalBackend, program
+from pkgctl.local.backend import LocalBackend, job_name, program
 
 PORT = 5201
 PING_SECONDS = 0.01
@@ -38,7 +38,7 @@ class Prober:
             TestbedError: if one does not start.
         """
         for node in nodes:
-            name = self._servers[node] = f"probe-serve-{node}"[:63]
+            name = self._servers[node] = job_name("probe-serve", node)
             argv = [*program("probe"), "serve", "--port", str(PORT)]
             self._launch(name, node, argv)
         self._wait(lambda: all(self._is_up(name) for name in self._servers.values()))

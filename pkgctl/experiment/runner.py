@@ -15,11 +15,11 @@ from pathlib import Path
 import yaml
 
 from pkgctl import playbook, topology
-from pkgctl.errors import PkgctlError, TestbedError
+from pkgctl.errors import PkgctlError
 from pkgctl.experiment import plan, probing, record, resume, verify
 from pkgctl.experiment.folder import FAILED, Folder, create
 from pkgctl.experiment.interruption import Interrupted, Interruption
-from pkgctl.experiment.lab import Lab, testbed_of
+from pkgctl.experiment.lab import Lab, check_fit, testbed_of
 from pkgctl.experiment.plan import Run
 from pkgctl.experiment.progress import Progress, show_seconds
 from pkgctl.experiment.trial import Outcome, Trial
@@ -65,6 +65,7 @@ def perform(experiment: Experiment, options: Options, progress: Progress) -> End
     Raises:
         PkgctlError: if it cannot be run at all; runs that fail by themselves are recorded.
     """
+    check_fit(experiment.topology, options)
     folder, todo = _open(experiment, options)
     interruption = Interruption()
     status = "failed"
@@ -141,6 +142,8 @@ class _Session:
             made = "is up" if outcome.changed else "was up already"
             self._progress.say(f"testbed {self._options.paths.name} {made}")
             yield
+            if self._options.keep:
+                self._progress.say(f"testbed {self._options.paths.name} is left up")
 
     @contextlib.contextmanager
     def _lab(self) -> Iterator[Lab]:
@@ -217,6 +220,3 @@ def outline(experiment: Experiment, todo: Sequence[Run]) -> list[str]:
         f"{len(experiment.cells)} cells × {head.repeats} repeats, {len(todo)} runs to make, "
         f"about {show_seconds(seconds)}",
     ]
-
-
-__all__ = ["Ending", "Options", "TestbedError", "outline", "perform"]

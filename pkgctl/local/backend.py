@@ -8,6 +8,7 @@ origin; stores are started when they are first needed and run outside of their n
 
 from __future__ import annotations
 
+import hashlib
 import sys
 import time
 from collections import Counter, deque
@@ -29,6 +30,7 @@ from pkgctl.scheduling.view import ClusterView
 
 STORE_PORT = 5000
 FIRST_PORT = 8000
+LONGEST_NAME = 63
 START_SECONDS = 10.0
 # A replica's interpreter, code and buffers; the rest of its memory is touched before it is ready.
 OVERHEAD_BYTES = 16 * 2**20
@@ -194,7 +196,7 @@ class LocalBackend:
 
     def prefetch(self, node: str, artifact: Artifact) -> str:
         """Begin to bring an artifact to a node; return the name of the job that does it."""
-        name = f"prefetch-{artifact.name}-{node}"[:63]
+        name = job_name(f"prefetch-{artifact.name}", node)
         source = self._source(artifact)
         self.launch(name, node, ["/bin/true"], outside=True, artifact=source, ready="exec")
         return name
@@ -256,7 +258,7 @@ class LocalBackend:
     def _store(self, node: str | None) -> str:
         """Return the address of the store on a node (the registry's by default); it runs then."""
         place = node or str(self.state["registry"])
-        name = f"store-{place}"[:63]
+        name = job_name("store", place)
         if name not in self._stores:
             self._start_store(name, place)
             self._stores.add(name)
@@ -275,6 +277,14 @@ class LocalBackend:
         if not self.jobs[name].is_ready:
             reason = self.jobs[name].error or "it does not say that it is ready"
             raise TestbedError(f"the store on {node} does not start: {reason}")
+
+
+def job_name(kind: str, node: str) -> str:
+    """Return the name of a job of ours on a node; the agent takes no more than 63 letters."""
+    name = f"{kind}-{node}"
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{kind}-{hashlib.sha256(node.encode()).hexdigest()[:16]}"
 
 
 def program(name: str) -> list[str]:

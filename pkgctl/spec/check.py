@@ -77,9 +77,12 @@ def _check_active(body: Body) -> None:
 def _check_perturbations(body: Body, nodes: Nodes) -> None:
     for name in body.perturbations:
         try:
-            body.disturbance(name).plan(nodes)
+            read = body.disturbance(name)
+            read.plan(nodes)
         except ValueError as error:
             raise Misplaced(str(error), "perturbations", name) from error
+        if read.start >= body.duration:
+            raise Misplaced("start: the run is over by then", "perturbations", name)
 
 
 def _places(body: Body) -> Iterator[tuple[Steps, Place]]:

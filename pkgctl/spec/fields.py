@@ -21,6 +21,7 @@ Selector = selection.Selector
 
 _FREQUENCY = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*/\s*(s|m|h)", re.ASCII)
 _SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0}
+LONGEST_JOB = 40
 _SPEED = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*x", re.ASCII)
 
 
@@ -66,6 +67,18 @@ def _above_zero(read: Callable[[object], float], what: str) -> Callable[[object]
     return read_positive
 
 
+def job_label(text: object) -> str:
+    """Return the name of a service or a queue, which leaves room for its jobs' numbers.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    name = label(text)
+    if len(name) > LONGEST_JOB:
+        raise ValueError(f"{name!r} is too long; {LONGEST_JOB} characters are the most")
+    return name
+
+
 def _read_choice(value: object) -> Selector:
     try:
         return selection.read("", value)
@@ -91,6 +104,7 @@ Cpu = Annotated[float, BeforeValidator(_above_zero(units.cpu, "cpu"))]
 Frequency = Annotated[float, BeforeValidator(frequency)]
 Speed = Annotated[float, BeforeValidator(speed)]
 Name = Annotated[str, BeforeValidator(label)]
+JobName = Annotated[str, BeforeValidator(job_label)]
 Count = Annotated[int, Field(strict=True, ge=0, le=10_000)]
 Where = Annotated[Selector, PlainValidator(_read_choice)]
 Words = Annotated[dict[str, Any], AfterValidator(_read_words)]

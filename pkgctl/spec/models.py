@@ -18,6 +18,7 @@ from pkgctl.spec.fields import (
     Cpu,
     Duration,
     Frequency,
+    JobName,
     Model,
     Name,
     Ratio,
@@ -214,9 +215,9 @@ class Head(Model):
 class Body(Model):
     """What may differ from cell to cell."""
 
-    services: dict[Name, Service] = Field(default={})
+    services: dict[JobName, Service] = Field(default={})
     load: tuple[Load, ...] = ()
-    jobs: dict[Name, Queue] = Field(default={})
+    jobs: dict[JobName, Queue] = Field(default={})
     perturbations: dict[Name, Words] = Field(default={})
     perturb: Annotated[tuple[str, ...], BeforeValidator(_names)] = ("all",)
     scheduler: str = "least-allocated"

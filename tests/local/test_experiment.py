@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import polars as pl
 import pytest
 
 from pkgctl.local import paths
+from pkgctl.nodeside import cgroups
 
 from .conftest import pkgctl, traces_of
 
@@ -259,7 +261,7 @@ def test_a_service_is_scaled_up_and_down_while_the_load_runs(lab):
 
 
 def test_a_run_that_fails_is_recorded_and_the_others_go_on(lab):
-    text = TINY.replace("memory: 32Mi", "memory: ${memory}") + "factors: {memory: [1Mi, 32Mi]}\n"
+    text = TINY.replace("memory: 32Mi", 'memory: "${memory}"') + "factors: {memory: [1Mi, 32Mi]}\n"
 
     done = lab.run(text)
 
@@ -366,3 +368,27 @@ def test_a_perturbation_by_hand_comes_and_goes(duo):
 
     assert pkgctl("heal", "slow", name=duo.name).returncode == 0
     assert layers() == set()
+
+
+def test_nothing_is_left_when_everything_is_killed_and_the_testbed_taken_down(lab):
+    running = lab.begin(TINY + DISTURBED, "--repeats", "4")
+    try:
+        await_that(lab.has_measured)
+        # In the middle of the next run: jobs, load generators, perhaps a playbook.
+        time.sleep(1.0)
+        running.kill()
+        for pid in processes_of(lab.place.name, "agent"):
+            os.kill(pid, signal.SIGKILL)
+    finally:
+        running.kill()
+        running.communicate()
+    assert traces_of(lab.place.name) != []
+
+    assert pkgctl("down", name=lab.place.name).returncode == 0
+
+    assert traces_of(lab.place.name) == []
+    assert "done" in lab.states
+
+
+def processes_of(testbed: str, part: str) -> list[int]:
+    return cgroups.group(f"pkgctl/{testbed}/{part}").processes()

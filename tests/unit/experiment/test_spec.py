@@ -129,6 +129,8 @@ ERRORS = {
         "{site: edge-x, bw",
         r"perturbations.slow: site:",
     ),
+    "never begins": ("start: 1s, duration: 2s", "start: 9s", r"slow: start: the run is over by"),
+    "long name": ("  web:", f"  w{'e' * 40}b:", r"services.*is too long; 40 characters are"),
     "timeline": ("bw: 5mbit", "timeline: x", r"timeline: the experiment sets it; leave it out"),
     "unused factor": ("${replicas}", "3", r"factors.replicas: is used nowhere; put \$\{replicas\}"),
     "unknown place": ("${replicas}", "${replica}", r"web.replicas: .* did you mean replicas\?"),

@@ -138,12 +138,6 @@ def test_version_2_is_told_a_quota_with_its_period(new):
     assert trees.shown(new, "cpu", "cpu.max") == "max 100000"
 
 
-def test_the_kernels_own_no_limit_of_version_1_is_none(old):
-    trees.put(old, "memory", "memory.limit_in_bytes", "9223372036854771712\n")
-
-    assert old.memory() is None
-
-
 def test_a_share_that_the_kernel_would_refuse_becomes_its_smallest(node):
     node.set_cpu(0.001)
 
@@ -236,8 +230,10 @@ def test_nobody_to_kill_is_nobody_left(node):
     assert node.kill() == []
 
 
-def test_a_refused_write_says_what_and_where(node, tmp_path):
-    with pytest.raises(KernelError, match=r"write '0\.5.*|write '50000.* to .*nobody") as caught:
+def test_a_refused_write_says_what_and_where(node):
+    with pytest.raises(
+        KernelError, match=r"write '50000.* to .*nobody/cpu.*: No such file"
+    ) as caught:
         node.child("nobody").set_cpu(0.5)
 
     assert caught.value.errno == errno.ENOENT

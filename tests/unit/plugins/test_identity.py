@@ -65,5 +65,7 @@ def test_an_unknown_peer_is_named_with_those_that_are_there(tmp_path):
     here = node(tmp_path)
 
     here.check_peers({"cloud-1": 1})
-    with pytest.raises(NodeError, match="edge-1 has no peer 'cloud-9'; its peers are cloud-1, edge-2"):
+    with pytest.raises(
+        NodeError, match="edge-1 has no peer 'cloud-9'; its peers are cloud-1, edge-2"
+    ):
         here.check_peers({"cloud-1": 1, "cloud-9": 1})

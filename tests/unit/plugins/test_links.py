@@ -251,7 +251,5 @@ def test_a_state_is_shown_a_fact_a_line(here):
     rates = asked({"cloud-1": Quality(rate=5 * MBIT)}, {"edge-2": Quality(loss=1.0)})
 
     assert links.wanted_state(here, rates).show() == (
-        "class 11: 5mbit, queue 32768 bytes\n"
-        "to 10.77.0.1: class 11\n"
-        "from 10.77.0.3: nothing\n"
+        "class 11: 5mbit, queue 32768 bytes\nto 10.77.0.1: class 11\nfrom 10.77.0.3: nothing\n"
     )

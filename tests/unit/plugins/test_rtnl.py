@@ -198,7 +198,9 @@ def test_an_address_of_version_6_has_its_family():
     assert seen.get_attr("IFA_LOCAL") == "fd00::1"
 
 
-@pytest.mark.parametrize("rates", [Rates(125, 625_000), Rates(625_000, 1 << 33), Rates(1 << 32, 1 << 40)])
+@pytest.mark.parametrize(
+    "rates", [Rates(125, 625_000), Rates(625_000, 1 << 33), Rates(1 << 32, 1 << 40)]
+)
 def test_classes_are_read_back_as_they_were_set(rates):
     listing = Listing(rtnl.htb_class(3, ROOT, ROOT | 0x10, rates))
 

@@ -46,6 +46,8 @@ def unlimited(group: Group) -> None:
     group.set_pids(None)
     if not group.machine.is_unified("cpu"):
         put(group, "cpu", "cpu.cfs_period_us", "100000\n")
+    if not group.machine.is_unified("memory"):
+        put(group, "memory", "memory.limit_in_bytes", "9223372036854771712\n")
     if group.machine.is_unified("blkio"):
         put(group, "blkio", "io.max", "")
     else:

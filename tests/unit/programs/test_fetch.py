@@ -83,10 +83,12 @@ def test_a_source_out_of_reach_is_named(
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    done = run("fetch", "http://127.0.0.1:1/x", tmp_path / "missing" / "web", 4)
+    (tmp_path / "file").touch()
+
+    done = run("fetch", "http://127.0.0.1:1/x", tmp_path / "file" / "web", 4)
 
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "No such file or directory" in done.stderr
+    assert "File exists" in done.stderr
 
 
 def test_a_fetch_that_is_called_off_leaves_nothing(tmp_path: Path) -> None:
