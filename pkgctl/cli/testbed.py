@@ -66,10 +66,10 @@ def _show(lines: list[str], most: int = 40) -> None:
 @output_option
 def down(name: str | None, everything: bool, output: str) -> None:
     """Remove a testbed and everything it left, also after a crash."""
-    from pkgctl.local import paths, testbed
+    from pkgctl.local import paths, removal
 
     places = [paths.Paths(each) for each in paths.testbeds()] if everything else [paths.paths(name)]
-    outcomes = {place.name: testbed.down(place) for place in places}
+    outcomes = {place.name: removal.down(place) for place in places}
     if output == "json":
         click.echo(
             as_json(

@@ -16,10 +16,10 @@ from pkgctl.errors import MissingCapability, PkgctlError, SpecError, TestbedErro
 from pkgctl.experiment import disturb
 from pkgctl.experiment.interruption import Interruption
 from pkgctl.experiment.trial import SAMPLE_SECONDS
-from pkgctl.local import testbed
+from pkgctl.local import removal, testbed
 from pkgctl.local.backend import LocalBackend
+from pkgctl.local.holding import Outcome, require_root
 from pkgctl.local.paths import Paths
-from pkgctl.local.testbed import Outcome
 from pkgctl.spec.models import Body
 from pkgctl.topology import Topology, dumps
 
@@ -47,17 +47,17 @@ def testbed_of(topology: Topology, wishes: Wishes, interruption: Interruption) -
     paths = wishes.paths
     if paths.state.exists():
         outcome = bring_up(topology, paths)
-        testbed.enlist(paths)
+        removal.enlist(paths)
         yield outcome
         return
     try:
         with interruption.shielded():
             outcome = bring_up(topology, paths)
-            testbed.enlist(paths)
+            removal.enlist(paths)
         yield outcome
     finally:
         if not wishes.keep:
-            testbed.down(paths)
+            removal.down(paths)
 
 
 def bring_up(topology: Topology, paths: Paths) -> Outcome:
@@ -85,7 +85,7 @@ def check_fit(topology: Topology, wishes: Wishes) -> None:
         SpecError: with what to do about it.
         MissingCapability: if this user may not have testbeds.
     """
-    testbed.require_root()
+    require_root()
     paths = wishes.paths
     if not paths.state.exists():
         return

@@ -7,20 +7,20 @@ testbed's name alone; so `down` removes what an `up` that was killed half-way ha
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pkgctl.errors import MissingCapability, PkgctlError, SpecError, TestbedError, nearest
 from pkgctl.local import namespaces, nodes, planning
-from pkgctl.local.paths import RUN, STORE, Paths, testbeds
+from pkgctl.local.holding import Outcome, explained, locked, require_root
+from pkgctl.local.paths import Paths, testbeds
+from pkgctl.local.removal import kill, remove
 from pkgctl.nodeside import (
     cgroups,
     channel,
@@ -37,23 +37,6 @@ from pkgctl.topology import Topology, check_machine
 
 AGENT_SOCKET = "agent.sock"
 _CONTROL = "control"
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What `up` or `down` did.
-
-    Attributes:
-        changed: whether it did anything.
-        lines: what, a fact a line.
-        warnings: what the user should know, a sentence each.
-        seconds: how long it took.
-    """
-
-    changed: bool
-    lines: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    seconds: float = 0.0
 
 
 def read_state(paths: Paths) -> dict[str, Any]:
@@ -89,16 +72,6 @@ def node_state(state: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return found
 
 
-def require_root() -> None:
-    """Refuse to go on without the rights that namespaces and control groups need.
-
-    Raises:
-        MissingCapability: if the caller is not root.
-    """
-    if os.geteuid() != 0:
-        raise MissingCapability("a local testbed needs root: run it with sudo")
-
-
 def warnings(topology: Topology) -> list[str]:
     """Return what the user should know of a topology on this machine."""
     cores = len(os.sched_getaffinity(0))
@@ -126,60 +99,15 @@ def up(topology: Topology, paths: Paths, *, dry_run: bool = False) -> Outcome:
         before = json.loads(paths.state.read_text()) if paths.state.exists() else None
         known = {name: node["address"] for name, node in before["nodes"].items()} if before else {}
         plan = planning.plan(topology, paths, known)
-        with _explained():
+        with explained():
             lines = (
                 _change(before, plan, paths, dry_run) if before else _create(plan, paths, dry_run)
             )
     return Outcome(bool(lines), lines, warnings(topology), time.monotonic() - started)
 
 
-@contextmanager
-def _explained() -> Iterator[None]:
-    """Turn what the node side reports into what the user is told."""
-    try:
-        yield
-    except node_errors.CapabilityError as error:
-        raise MissingCapability(f"{error}; `pkgctl doctor` says what else is missing") from error
-    except node_errors.DisturbanceError as error:
-        raise TestbedError(str(error)) from error
-
-
 def _memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-@contextmanager
-def locked(patience: float = 30.0) -> Iterator[None]:
-    """Hold all testbeds of this machine against another `up` or `down`.
-
-    Raises:
-        TestbedError: if somebody else holds them for longer than patience, in seconds.
-    """
-    deadline = time.monotonic() + patience
-    while (held := _try_lock()) is None:
-        if time.monotonic() > deadline:
-            raise TestbedError("another command is changing a testbed and does not end")
-        time.sleep(0.02)
-    try:
-        yield
-    finally:
-        with suppress(OSError):
-            RUN.rmdir()
-        os.close(held)
-
-
-def _try_lock() -> int | None:
-    """Return a locked descriptor of the folder of all testbeds; None if it is taken or gone."""
-    RUN.mkdir(parents=True, exist_ok=True, mode=0o700)
-    held = os.open(RUN, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(held).st_ino == RUN.stat().st_ino:
-            return held
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    os.close(held)
-    return None
 
 
 def _create(plan: planning.Plan, paths: Paths, dry_run: bool) -> list[str]:
@@ -286,7 +214,7 @@ def inside(paths: Paths, name: str) -> Iterator[identity.Identity]:
 
 def _remove_node(name: str, node: Mapping[str, Any], paths: Paths) -> None:
     group = cgroups.group(node["cgroup"])
-    _kill(group)
+    kill(group)
     nodes.unplug(paths, [node["address"]])
     for kind in namespaces.KINDS:
         with suppress(node_errors.KernelError):
@@ -296,109 +224,3 @@ def _remove_node(name: str, node: Mapping[str, Any], paths: Paths) -> None:
     shutil.rmtree(paths.disks(name), ignore_errors=True)
     group.remove()
     channel.call(paths.agent / delayclient.SOCKET, "reload", node=name)
-
-
-def _kill(group: cgroups.Group, spare: frozenset[int] = frozenset()) -> None:
-    if left := group.kill(spare=spare):
-        raise TestbedError(f"processes {', '.join(map(str, left))} would not end")
-
-
-def down(paths: Paths) -> Outcome:
-    """Remove a testbed and all that it left on the machine, however it ended.
-
-    Raises:
-        TestbedError: if something would not go, naming it.
-    """
-    require_root()
-    started = time.monotonic()
-    with locked(), _explained():
-        if not _is_there(paths):
-            return Outcome(False, seconds=time.monotonic() - started)
-        lines = remove(paths)
-    return Outcome(True, lines, seconds=time.monotonic() - started)
-
-
-def enlist(paths: Paths) -> None:
-    """Let `down` find the calling process and all that it starts, should it not end well."""
-    group = cgroups.group(f"{paths.cgroup}/{_CONTROL}")
-    group.create()
-    group.mark()
-
-
-def _is_there(paths: Paths) -> bool:
-    return paths.run.exists() or paths.images.exists() or cgroups.group(paths.cgroup).exists()
-
-
-def remove(paths: Paths) -> list[str]:
-    """Kill what runs in a testbed, then remove it; return what went, a line each."""
-    lines = []
-    with suppress(OSError, ValueError):
-        lines = [f"- node {name}" for name in json.loads(paths.state.read_text())["nodes"]]
-    behind = images(paths)
-    group = cgroups.group(paths.cgroup)
-    _kill(group, _ourselves())
-    for place in (paths.pins, paths.run):
-        while _is_mount(place):
-            syscalls.unmount(str(place), syscalls.MNT_DETACH)
-    for folder in (paths.run, paths.images):
-        shutil.rmtree(folder, ignore_errors=True)
-        if folder.exists():
-            raise TestbedError(f"{folder} could not be removed; is it in use?")
-    _leave(cgroups.group(f"{paths.cgroup}/{_CONTROL}"))
-    group.remove()
-    with suppress(OSError):
-        STORE.rmdir()
-    for folder in cgroups.group("pkgctl").folders():
-        with suppress(OSError):
-            folder.rmdir()
-    _await_loops(behind)
-    return lines
-
-
-def _ourselves() -> frozenset[int]:
-    """Return this process and those that wait for it."""
-    found, pid = set(), os.getpid()
-    while pid > 1:
-        found.add(pid)
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
-    return frozenset(found)
-
-
-def _leave(group: cgroups.Group) -> None:
-    """Move whoever is spared out of a group that is about to go."""
-    for pid in group.processes():
-        for root in group.machine.roots():
-            (root / "cgroup.procs").write_text(str(pid))
-
-
-def _is_mount(place: Path) -> bool:
-    return any(
-        line.split(" ")[1] == str(place)
-        for line in Path("/proc/self/mounts").read_text().splitlines()
-    )
-
-
-Images = frozenset[tuple[int, int]]
-
-
-def images(paths: Paths) -> Images:
-    """Return (device number, inode) of each disk image of a testbed."""
-    found = [path.stat() for path in paths.images.rglob("*.img")]
-    return frozenset((each.st_dev, each.st_ino) for each in found)
-
-
-def loop_devices(behind: Images) -> list[str]:
-    """Return the loop devices behind which some images are, deleted ones included."""
-    used = [f"/dev/{path.parts[3]}" for path in Path("/sys/block").glob("loop*/loop")]
-    return [device for device in used if syscalls.loop_backing(device) in behind]
-
-
-def _await_loops(behind: Images, patience: float = 5.0) -> None:
-    """Wait until the kernel has let go of the disks' loop devices, which it does on its own."""
-    deadline = time.monotonic() + patience
-    while behind and (held := loop_devices(behind)):
-        if time.monotonic() > deadline:
-            raise TestbedError(
-                f"{', '.join(held)} still hold disks of the testbed; are they in use?"
-            )
-        time.sleep(0.005)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pkgctl import topology
-from pkgctl.local import paths, testbed
+from pkgctl.local import paths, removal, testbed
 
 Runner = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -25,7 +25,7 @@ def place() -> Iterator[paths.Paths]:
     try:
         yield here
     finally:
-        testbed.down(here)
+        removal.down(here)
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 from pkgctl import topology
 from pkgctl.errors import TestbedError
-from pkgctl.local import paths, testbed
+from pkgctl.local import paths, removal, testbed
 from pkgctl.local.paths import Paths
 
 from .conftest import on_node, pkgctl, traces_of, what_is_there
@@ -124,22 +124,22 @@ def test_down_leaves_nothing(place: Paths) -> None:
     )
     try:
         time.sleep(0.5)
-        behind = testbed.images(place)
-        assert len(testbed.loop_devices(behind)) == 7
+        behind = removal.images(place)
+        assert len(removal.loop_devices(behind)) == 7
 
-        testbed.down(place)
+        removal.down(place)
 
         assert sleeper.wait(timeout=10) == -signal.SIGKILL
     finally:
         sleeper.kill()
         sleeper.wait()
     assert traces_of(place.name) == []
-    assert testbed.loop_devices(behind) == []
+    assert removal.loop_devices(behind) == []
     assert what_is_there()["links"] == before["links"]
 
 
 def test_down_of_nothing_is_no_error(place: Paths) -> None:
-    assert testbed.down(place).changed is False
+    assert removal.down(place).changed is False
 
 
 @pytest.mark.parametrize("moment", [0.25, 0.35, 0.45, 0.6])
@@ -153,7 +153,7 @@ def test_down_removes_what_a_killed_up_had_made(place: Paths, moment: float) -> 
     maker.kill()
     maker.wait()
 
-    testbed.down(place)
+    removal.down(place)
 
     assert traces_of(place.name) == []
 
@@ -172,10 +172,10 @@ def test_two_testbeds_live_beside_each_other(place: Paths) -> None:
         for each in (place, other):
             testbed.up(topology.load("duo"), each)
         assert " 0% packet loss" in on_node(other, "edge-1", "ping", "-c", "1", "cloud-1")
-        testbed.down(place)
+        removal.down(place)
         assert " 0% packet loss" in on_node(other, "edge-1", "ping", "-c", "1", "cloud-1")
     finally:
-        testbed.down(other)
+        removal.down(other)
 
 
 def start_hundred(place: Paths) -> None:

@@ -70,18 +70,18 @@ def test_a_call_returns_the_answer(tmp_path):
 def test_a_refusal_is_raised_in_the_agents_own_words(tmp_path):
     path = tmp_path / "agent.sock"
 
-    with answering(path, b'{"ok": false, "error": "there is no job x"}\n'):
-        with pytest.raises(AgentError, match="^there is no job x$"):
-            channel.call(path, "job-stop", id="x")
+    refusal = b'{"ok": false, "error": "there is no job x"}\n'
+    with answering(path, refusal), pytest.raises(AgentError, match=r"^there is no job x$"):
+        channel.call(path, "job-stop", id="x")
 
 
 @pytest.mark.parametrize("answer", [(), (b'{"ok": tr',)])
 def test_an_agent_that_hangs_up_is_named(tmp_path, answer):
     path = tmp_path / "agent.sock"
 
-    with answering(path, *answer):
-        with pytest.raises(AgentError, match=r"agent\.sock hung up during ping"):
-            channel.call(path, "ping")
+    words = r"agent\.sock hung up during ping"
+    with answering(path, *answer), pytest.raises(AgentError, match=words):
+        channel.call(path, "ping")
 
 
 def test_nobody_there_is_said_with_the_place(tmp_path):
@@ -92,17 +92,20 @@ def test_nobody_there_is_said_with_the_place(tmp_path):
 def test_an_agent_that_takes_too_long_is_named(tmp_path):
     path = tmp_path / "agent.sock"
 
-    with channel.listen(path), channel.Client(path, timeout=0.02) as client:
-        with pytest.raises(AgentError, match=r"did not answer ping: timed out"):
-            client.call("ping")
+    with (
+        channel.listen(path),
+        channel.Client(path, timeout=0.02) as client,
+        pytest.raises(AgentError, match="did not answer ping: timed out"),
+    ):
+        client.call("ping")
 
 
 def test_a_stream_goes_on_until_the_agent_hangs_up(tmp_path):
     path = tmp_path / "agent.sock"
 
-    with answering(path, b'{"ok":true}\n{"seq":1}\n', b'{"se', b'q":2}\n'):
-        with channel.Client(path) as client:
-            assert list(client.stream("events")) == [{"seq": 1}, {"seq": 2}]
+    parts = (b'{"ok":true}\n{"seq":1}\n', b'{"se', b'q":2}\n')
+    with answering(path, *parts), channel.Client(path) as client:
+        assert list(client.stream("events")) == [{"seq": 1}, {"seq": 2}]
 
 
 def test_a_client_can_be_waited_on(tmp_path):

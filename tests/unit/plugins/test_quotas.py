@@ -73,7 +73,7 @@ def test_every_mounted_disk_is_throttled_and_a_node_without_one_is_not():
 def test_what_differs_is_told_and_what_does_not_is_not():
     now = State(1.0, MIB, 5, {(DATA, "read_bps"): 7})
 
-    assert quotas.actions(now, State(0.5, MIB, 5)) == ["cpu: 500m", "read_bps of 7:3: unlimited"]
+    assert quotas.actions(now, State(0.5, MIB, 5)) == ["cpu: 0.5", "read_bps of 7:3: unlimited"]
     assert quotas.actions(now, now) == []
 
 
