@@ -7,7 +7,7 @@ Nothing here touches the machine.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -178,7 +178,7 @@ class Difference:
         made: nodes that are new, or must be made anew.
         removed: nodes that go, or must be made anew.
         limited: nodes whose CPU, memory or pids differ.
-        shaped: nodes of whose links any differs in either direction.
+        shaped: nodes that stay and of whose links any differs, comes or goes, in either direction.
         lines: all of it for people, a fact a line.
     """
 
@@ -204,14 +204,17 @@ def difference(before: Mapping[str, Any], after: Plan, paths: Paths) -> Differen
         for name in new
         if name not in made and any(old[name][key] != new[name][key] for key in _LIMITS)
     ]
-    links = _changed_links(matrix_from_dict(before["links"]), after.matrix)
-    touched = {end for pair in links for end in pair} - set(made)
+    matrix = matrix_from_dict(before["links"])
+    links = _changed_links(matrix, after.matrix)
+    touched = {end for pair in links for end in pair}
+    touched |= _neighbours(matrix, old.keys() - new) | _neighbours(after.matrix, new.keys() - old)
     lines = [f"- node {name}" for name in removed] + [f"+ node {name}" for name in made]
     lines += [
         line for name in new if name in old for line in _changed_keys(name, old[name], new[name])
     ]
     lines += _show_links(links)
-    return Difference(made, removed, limited, [name for name in new if name in touched], lines)
+    shaped = [name for name in new if name in touched and name not in made]
+    return Difference(made, removed, limited, shaped, lines)
 
 
 def _needs_rebirth(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
@@ -229,6 +232,16 @@ def _changed_links(old: Matrix, new: Matrix) -> dict[tuple[str, str], tuple[Qual
         for source, row in new.items()
         for target, cell in row.items()
         if source in old and target in old[source] and old[source][target] != cell
+    }
+
+
+def _neighbours(matrix: Matrix, names: Set[str]) -> set[str]:
+    """Return the nodes with a shaped link to or from any of names."""
+    return {
+        other
+        for name in names
+        for other in matrix[name]
+        if not (matrix[name][other].is_unshaped and matrix[other][name].is_unshaped)
     }
 
 

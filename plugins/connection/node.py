@@ -201,7 +201,7 @@ class Connection(LocalConnection):
         session = cgroups.group(self.get_option("cgroup")).child(SESSION)
         if not session.exists():
             session.create()
-        groups = [str(folder / "cgroup.procs") for folder in session.folders()]
+        groups = [str(folder / "cgroup.procs") for folder in session.homes()]
         return ["/bin/sh", "-c", _JOIN, "sh", *groups, "--", *enter]
 
     def reset(self) -> None:

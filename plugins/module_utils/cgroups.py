@@ -53,6 +53,18 @@ class Hierarchies:
         """Return whether a controller is there at all."""
         return controller in self.v1 or self.is_unified(controller)
 
+    @property
+    def throttles(self) -> Path | None:
+        """Return the root of version 1's disk throttles, if they are used and have it alone."""
+        root = self.v1.get("blkio")
+        if root is None or self.is_unified("blkio"):
+            return None
+        return (
+            root
+            if [name for name, place in self.v1.items() if place == root] == ["blkio"]
+            else None
+        )
+
     def roots(self) -> list[Path]:
         """Return the root folder of each hierarchy that is used, once."""
         found = {
@@ -85,25 +97,36 @@ def hierarchies() -> Hierarchies:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a group and all below it have used: cumulative seconds and bytes; memory in use now."""
+    """What a group and all below it have used: cumulative seconds and bytes; memory in use now.
+
+    What is moved to and from disks is None where it counts for the group above.
+    """
 
     cpu_seconds: float
     throttled_seconds: float
     memory_bytes: int
-    read_bytes: int
-    write_bytes: int
+    read_bytes: int | None
+    write_bytes: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A control group by its path, such as ``pkgctl/default/edge-1``."""
+    """A control group by its path, such as ``pkgctl/default/nodes/edge-1``.
+
+    Attributes:
+        path: its path below each hierarchy's root.
+        machine: this machine's hierarchies.
+        throttled: the group above by whose disk throttles its processes are bound. Version 1 must
+            be told: a throttle there binds the processes of its own group, and none below.
+    """
 
     path: str
     machine: Hierarchies
+    throttled: str = ""
 
     def child(self, name: str) -> Group:
         """Return the group below this one with a name."""
-        return Group(f"{self.path}/{name}", self.machine)
+        return Group(f"{self.path}/{name}", self.machine, self.throttled or self.path)
 
     def folder(self, controller: str) -> Path:
         """Return the folder in which a controller's files of this group are.
@@ -141,8 +164,15 @@ class Group:
 
     def join(self, pid: int = 0) -> None:
         """Move a process (0 is the caller) into the group in every hierarchy."""
-        for folder in self.folders():
+        for folder in self.homes():
             _write(folder / "cgroup.procs", str(pid))
+
+    def homes(self) -> list[Path]:
+        """Return the folder that holds the group's processes in each hierarchy."""
+        above = self.machine.throttles if self.throttled else None
+        return [
+            root / (self.throttled if root == above else self.path) for root in self.machine.roots()
+        ]
 
     def mark(self, pid: int = 0) -> None:
         """Move a process where it is found and killed with the group, but not bounded by it.
@@ -190,6 +220,18 @@ class Group:
             for pid in left:
                 _kill(pid)
             time.sleep(0.002)
+
+    def kill_largest(self, patience: float = 5.0) -> bool:
+        """Kill the process with the most memory, and wait; return whether there was any."""
+        found = {pid: _resident(pid) for group in self.descend() for pid in group.processes()}
+        largest = max(found, key=found.__getitem__, default=0)
+        if not found.get(largest):
+            return False
+        _kill(largest)
+        deadline = time.monotonic() + patience
+        while not _has_ended(largest) and time.monotonic() < deadline:
+            time.sleep(0.002)
+        return True
 
     def remove(self) -> None:
         """Remove the group and all below it; processes in it must be gone.
@@ -273,7 +315,9 @@ class Group:
         used = int(_read(self.folder("cpuacct") / "cpuacct.usage") or 0)
         return used / 1e9, stat.get("throttled_time", 0) / 1e9
 
-    def _moved(self) -> tuple[int, int]:
+    def _moved(self) -> tuple[int | None, int | None]:
+        if self.throttled and self.machine.throttles is not None:
+            return None, None
         if not self.machine.has("blkio"):
             return 0, 0
         if self.machine.is_unified("blkio"):
@@ -337,6 +381,22 @@ def _kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+def _resident(pid: int) -> int:
+    """Return a process's resident pages; none once it has ended."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def _has_ended(pid: int) -> bool:
+    """Return whether a process is gone, or waits for its parent with its memory freed."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except OSError:
+        return True
 
 
 def _remove(folder: Path, patience: float = 2.0) -> None:

@@ -126,14 +126,15 @@ def wanted_state(identity: Identity, asked: Wanted) -> State:
         queues[_OTHERS] = queue(access, 0.0)
     for peer, quality in asked.egress.items():
         rate = None if quality.rate is None else max(quality.rate // 8, 1)
-        if rate is None or (access is not None and rate >= access):
+        if rate is None or peer not in identity.peers or (access is not None and rate >= access):
             continue
         minor = _FIRST_PEER + identity.number(peer)
         classes[minor] = Rates(rate if access is None else _share(rate, access), rate)
         queues[minor] = queue(rate, quality.delay)
         peers[nftables.key(identity.peers[peer])] = minor
-    down = (peer for peer, quality in asked.ingress.items() if quality.is_down)
-    cut = frozenset(nftables.key(identity.peers[peer]) for peer in down)
+    # A layer outlives the peers that it names.
+    down = {peer for peer, quality in asked.ingress.items() if quality.is_down}
+    cut = frozenset(nftables.key(identity.peers[peer]) for peer in down & identity.peers.keys())
     return State(classes, queues, peers, cut, table=bool(peers or cut))
 
 

@@ -7,6 +7,7 @@ a child's, so children shrink first and grow last; what a child had before is ke
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pathlib import Path
 from . import layers
 from .cgroups import Group, group
 from .change import Change
-from .errors import DisturbanceError
+from .errors import DisturbanceError, KernelError
 from .identity import Identity
 from .units import show_cpu, show_size
 
@@ -166,7 +167,7 @@ def change(
         layer: its name; None with present=False takes away all but base.
         limits: cores, bytes, processes, bytes and requests a second, by KEYS.
         present: whether the layer should be there.
-        force: lower memory below what is in use, letting the kernel's OOM killer choose.
+        force: lower memory below what is in use; the largest processes are killed until it fits.
         dry_run: only say what would be done.
 
     Raises:
@@ -186,33 +187,48 @@ def change(
         if not dry_run:
             if fresh != stored:
                 layers.save(path, fresh)
-            apply(node, now, then, Path(identity.directory, _CLAMPED))
+            apply(node, now, then, Path(identity.directory, _CLAMPED), force=force)
     return Change(bool(todo) or fresh != stored, now.show(), then.show(), todo)
 
 
 def _check_memory(identity: Identity, node: Group, now: State, then: State) -> None:
     if then.memory is None or (now.memory is not None and then.memory >= now.memory):
         return
-    used = node.memory_used()
-    if used > then.memory:
-        raise DisturbanceError(
-            f"{identity.name} uses {show_size(used)} of memory, more than {show_size(then.memory)};"
-            " stop something first, or say force"
-        )
+    if node.memory_used() > then.memory:
+        raise _too_much(identity.name, node, then.memory)
 
 
-def apply(node: Group, now: State, then: State, clamped: Path) -> None:
+def _too_much(name: str, node: Group, limit: int) -> DisturbanceError:
+    return DisturbanceError(
+        f"{name} uses {show_size(node.memory_used())} of memory, more than {show_size(limit)};"
+        " stop something first, or say force"
+    )
+
+
+def apply(node: Group, now: State, then: State, clamped: Path, *, force: bool = False) -> None:
     """Bring a group from one state to another."""
     if now.cpu != then.cpu:
         _apply_cpu(node, now.cpu, then.cpu, clamped)
     if now.memory != then.memory:
-        node.set_memory(then.memory)
+        _apply_memory(node, then.memory, force=force)
     if now.pids != then.pids:
         node.set_pids(then.pids)
     for device, kind in sorted({*now.throttles, *then.throttles}):
         limit = then.throttles.get((device, kind))
         if limit != now.throttles.get((device, kind)):
             _throttle(node, device, kind, limit)
+
+
+def _apply_memory(node: Group, limit: int | None, *, force: bool) -> None:
+    """Bound the memory; version 1 refuses what does not fit, version 2 kills until it does."""
+    while True:
+        try:
+            return node.set_memory(limit)
+        except KernelError as error:
+            if error.errno != errno.EBUSY or limit is None:
+                raise
+            if not force or not node.kill_largest():
+                raise _too_much(node.path.rpartition("/")[2], node, limit) from error
 
 
 def _throttle(node: Group, device: str, kind: str, limit: int | None) -> None:

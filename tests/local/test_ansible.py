@@ -19,6 +19,8 @@ from typing import Any
 
 import pytest
 
+from pkgctl.nodeside import cgroups
+
 pytestmark = pytest.mark.root
 
 ROOT = Path(__file__).parents[2]
@@ -121,7 +123,8 @@ def limits(group: str) -> str:
     names = ("cpu.cfs_quota_us", "memory.limit_in_bytes", "cpu.max", "memory.max", "pids.max")
     throttles = ("io.max", "blkio.throttle.read_bps_device", "blkio.throttle.write_bps_device")
     lines = []
-    for folder in sorted(Path("/sys/fs/cgroup").glob(f"**/{group}")):
+    # Not by `**`: the groups of other testbeds come and go meanwhile.
+    for folder in sorted(cgroups.group(group).folders()):
         for name in (*names, *throttles):
             with contextlib.suppress(FileNotFoundError):
                 lines.append(f"{folder}/{name}: {(folder / name).read_text().strip()}")

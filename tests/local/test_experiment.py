@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,10 +78,16 @@ class Lab:
     def run(self, text: str, *options: str) -> subprocess.CompletedProcess[str]:
         return pkgctl(*self.words(text, *options), cwd=self.folder)
 
-    def begin(self, text: str, *options: str) -> subprocess.Popen[str]:
+    @contextlib.contextmanager
+    def begun(self, text: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+        """Run an experiment while the block lasts; it is killed if it still runs then."""
         command = [sys.executable, "-m", "pkgctl", *self.words(text, *options)]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, cwd=self.folder, text=True, **pipes)
+        with subprocess.Popen(command, cwd=self.folder, text=True, **pipes) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
 
     @property
     def results(self) -> Path:
@@ -162,13 +169,10 @@ def test_a_disturbance_is_felt_while_it_lasts_and_nowhere_else(lab):
 
 
 def test_ctrl_c_keeps_what_was_measured_and_resume_does_the_rest(lab):
-    begun = lab.begin(TINY + DISTURBED, "--repeats", "2")
-    try:
+    with lab.begun(TINY + DISTURBED, "--repeats", "2") as begun:
         await_that(lab.has_measured)
         begun.send_signal(signal.SIGINT)
         _, errors = begun.communicate(timeout=PATIENCE)
-    finally:
-        begun.kill()
 
     assert begun.returncode == 130, errors
     assert f"--resume results/{lab.results.name}" in errors
@@ -193,13 +197,10 @@ def test_ctrl_c_in_the_middle_of_a_disturbance_leaves_a_testbed_as_it_was_found(
     text = TINY.replace("duration: 2s", "duration: 9s")
     text += DISTURBED.replace("duration: 1s", "duration: 8s").replace("none, slow", "slow")
 
-    begun = lab.begin(text)
-    try:
+    with lab.begun(text) as begun:
         await_that(lambda: "slow" in lab.layers())
         begun.send_signal(signal.SIGTERM)
         _, errors = begun.communicate(timeout=PATIENCE)
-    finally:
-        begun.kill()
 
     assert begun.returncode == 130, errors
     assert lab.layers() == []
@@ -207,12 +208,8 @@ def test_ctrl_c_in_the_middle_of_a_disturbance_leaves_a_testbed_as_it_was_found(
 
 
 def test_a_killed_experiment_can_be_gone_on_with_on_the_testbed_that_it_left(lab):
-    begun = lab.begin(TINY + DISTURBED)
-    try:
+    with lab.begun(TINY + DISTURBED):
         await_that(lab.has_measured)
-    finally:
-        begun.kill()
-    begun.communicate()
     await_that(lambda: lab.layers() == [])
     before = lab.states.count("done")
 
@@ -371,17 +368,13 @@ def test_a_perturbation_by_hand_comes_and_goes(duo):
 
 
 def test_nothing_is_left_when_everything_is_killed_and_the_testbed_taken_down(lab):
-    running = lab.begin(TINY + DISTURBED, "--repeats", "4")
-    try:
+    with lab.begun(TINY + DISTURBED, "--repeats", "4") as running:
         await_that(lab.has_measured)
         # In the middle of the next run: jobs, load generators, perhaps a playbook.
         time.sleep(1.0)
         running.kill()
         for pid in processes_of(lab.place.name, "agent"):
             os.kill(pid, signal.SIGKILL)
-    finally:
-        running.kill()
-        running.communicate()
     assert traces_of(lab.place.name) != []
 
     assert pkgctl("down", name=lab.place.name).returncode == 0

@@ -19,7 +19,12 @@ def test_a_service_is_a_latency_job_without_work():
 def test_a_batch_job_has_work_and_an_origin():
     job = jobs.Wish("crunch", work=2.0, bytes_in=10, source="edge-1").job(0, None)
 
-    assert (job.job_class, job.work, job.in_bytes, job.origin) == (JobClass.BATCH, 2.0, 10, "edge-1")
+    assert (job.job_class, job.work, job.in_bytes, job.origin) == (
+        JobClass.BATCH,
+        2.0,
+        10,
+        "edge-1",
+    )
     assert job.artifact is None
 
 

@@ -3,11 +3,14 @@ from __future__ import annotations
 
 import json
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from pkgctl import cli
-from pkgctl.errors import ResultsError, SpecError, TestbedError
+from pkgctl.cli import experiment
+from pkgctl.errors import ResultsError, SpecError, TestbedError, VerificationFailed
+from pkgctl.experiment.runner import Ending
 
 
 @pytest.fixture
@@ -54,6 +57,40 @@ def test_a_folder_without_results_is_bad_input(invoke, command):
 
     assert isinstance(result.exception, ResultsError)
     assert "nowhere" in str(result.exception)
+
+
+def ended(folder, status, bad_links=0):
+    """Say what came out of an experiment that ended like this; return its exit code and words."""
+    record = {"format": 1, "name": "small", "question": "Does it?", "cells": [], "status": status}
+    (folder / "run.json").write_text(json.dumps(record))
+
+    @click.command()
+    @click.pass_context
+    def command(context):
+        experiment._conclude(Ending(folder, status, bad_links), "json", context)
+
+    return CliRunner().invoke(command)
+
+
+@pytest.mark.parametrize(("status", "code"), [("complete", 0), ("failed", 1), ("interrupted", 130)])
+def test_the_exit_code_says_how_an_experiment_ended(tmp_path, status, code):
+    result = ended(tmp_path, status)
+
+    assert result.exit_code == code
+    assert json.loads(result.stdout)["status"] == status
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_an_interrupted_experiment_says_how_to_go_on(tmp_path):
+    assert f"--resume {tmp_path}" in ended(tmp_path, "interrupted").stderr
+
+
+def test_links_that_are_not_as_asked_are_told_after_the_report(tmp_path):
+    result = ended(tmp_path, "complete", bad_links=2)
+
+    assert isinstance(result.exception, VerificationFailed)
+    assert "2 links were not as asked" in str(result.exception)
+    assert (tmp_path / "report.html").is_file()
 
 
 WORDS = {

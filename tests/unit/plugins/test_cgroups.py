@@ -2,6 +2,9 @@
 from __future__ import annotations
 
 import errno
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -168,7 +171,9 @@ def test_usage_of_version_2(new):
 
 
 def test_a_group_that_is_gone_has_used_nothing(node):
-    assert node.child("nobody").usage() == cgroups.Usage(0.0, 0.0, 0, 0, 0)
+    gone = cgroups.Group(f"{trees.NODE}/nobody", node.machine)
+
+    assert gone.usage() == cgroups.Usage(0.0, 0.0, 0, 0, 0)
 
 
 def test_file_pages_beyond_what_is_in_use_count_as_none(new):
@@ -202,6 +207,56 @@ def test_a_marked_process_is_found_but_not_bounded(old):
 
     assert old.processes() == [4321]
     assert not (old.folder("cpu") / "cgroup.procs").exists()
+
+
+def test_in_version_1_a_childs_processes_are_where_its_nodes_disk_throttles_bind_them(old):
+    old.child("job-web").create()
+
+    old.child("job-web").join(4321)
+
+    assert trees.shown(old, "blkio", "cgroup.procs") == "4321"
+    assert old.child("job-web").processes() == [4321]
+    assert not (old.folder("cpu") / "cgroup.procs").exists()
+
+
+def test_in_version_2_a_childs_processes_are_in_the_child_alone(new):
+    new.child("job-web").create()
+
+    new.child("job-web").join(4321)
+
+    assert new.processes() == []
+    assert new.child("job-web").processes() == [4321]
+
+
+def test_throttles_that_share_a_hierarchy_with_another_controller_are_left_with_the_child(tmp_path):
+    both = tmp_path / "cpu,blkio"
+    node = Group(trees.NODE, Hierarchies({"cpu": both, "blkio": both}, None, frozenset()))
+
+    assert node.child("job").homes() == [both / trees.NODE / "job"]
+
+
+def test_what_a_job_moves_counts_for_its_node_in_version_1_and_is_unknown_of_the_job(old, new):
+    used = [group.child("job-web").usage() for group in (old, new)]
+
+    assert [(each.read_bytes, each.write_bytes) for each in used] == [(None, None), (0, 0)]
+
+
+def test_the_largest_process_is_killed_and_without_any_it_is_said_so(old):
+    for folder in old.folders():
+        (folder / "cgroup.procs").write_text("")
+    assert not old.kill_largest()
+    hold = "import sys; x = bytearray(b'x') * (32 << 20); print(flush=True); sys.stdin.read()"
+    small, large = ["/bin/cat"], [sys.executable, "-S", "-E", "-c", hold]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+
+    with subprocess.Popen(small, **pipes) as cat, subprocess.Popen(large, **pipes) as hog:
+        hog.stdout.readline()
+        trees.put(old, "pids", "cgroup.procs", f"{cat.pid}\n{hog.pid}\n")
+
+        assert old.kill_largest()
+
+        assert (cat.poll(), hog.wait()) == (None, -signal.SIGKILL)
+        cat.stdin.close()
 
 
 def test_groups_are_walked_the_deepest_first_whichever_hierarchy_they_are_in(old):

@@ -79,6 +79,12 @@ def test_a_peer_from_which_nothing_arrives_is_cut(here):
     assert found == State(cut=frozenset({EDGE_KEY}), table=True)
 
 
+def test_a_layer_may_name_a_peer_that_has_gone(here):
+    gone = {"old-1": Quality(rate=MBIT, loss=1.0)}
+
+    assert links.wanted_state(here, asked(gone, gone)) == State()
+
+
 def test_an_access_rate_alone_needs_no_table(bounded):
     found = links.wanted_state(bounded, asked())
 
