@@ -108,6 +108,22 @@ def student_interval(values: Sequence[float]) -> Interval | None:
     return Interval(centre - half, centre + half)
 
 
+def ratio_interval(first: Sequence[float], second: Sequence[float]) -> Interval | None:
+    """Return the 95 % interval of the ratio of two paired, positive quantities.
+
+    It is Student's for the mean of the logarithms of second[i] / first[i], taken back: pairs that
+    saw the same arrivals differ by a factor far more than by an amount.
+
+    Returns:
+        None for fewer than two pairs, or a value that is not positive and finite.
+    """
+    pairs = list(zip(first, second, strict=True))
+    if not all(0 < value < math.inf for pair in pairs for value in pair):
+        return None
+    logarithms = student_interval([math.log(after / before) for before, after in pairs])
+    return logarithms and Interval(math.exp(logarithms.low), math.exp(logarithms.high))
+
+
 def welch_interval(first: Sequence[float], second: Sequence[float]) -> Interval | None:
     """Return the 95 % interval of mean(second) − mean(first) of two independent samples."""
     if min(len(first), len(second)) < 2 or not all(map(math.isfinite, (*first, *second))):

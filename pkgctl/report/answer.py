@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The answer in words: sentences over factors, disturbances, objectives and overheads.
 
-A difference is claimed only where the 95 % intervals do not overlap. With one repeat there
-is no interval, so the numbers stand beside each other and nothing is claimed.
+A difference is claimed only where the 95 % interval of its ratio leaves 1 out. With one repeat
+there is no interval, so the numbers stand beside each other and nothing is claimed.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+from pkgctl.measure.statistics import Interval, ratio_interval
 from pkgctl.measure.table import Row
 from pkgctl.report.numbers import ratio
 
@@ -14,8 +15,10 @@ from pkgctl.report.numbers import ratio
 class Verdict(StrEnum):
     """What two rows say of each other.
 
-    ``RAISED`` and ``LOWERED`` need intervals that do not overlap; with intervals that do,
-    it is ``UNCLEAR``; without intervals (one repeat) it is ``UNJUDGED``.
+    Repeats of two cells see the same arrivals, so they are compared pair by pair: ``RAISED`` and
+    ``LOWERED`` need a 95 % interval of the ratio that leaves 1 out. Where there is no ratio (a
+    zero, a repeat that lacks its twin) they need two intervals that do not overlap. Else it is
+    ``UNCLEAR``; without intervals (one repeat) it is ``UNJUDGED``.
     """
 
     RAISED = "raised"
@@ -33,7 +36,7 @@ class Contrast:
 
     @property
     def clear(self) -> bool:
-        """Whether the intervals are apart."""
+        """Whether a difference may be claimed."""
         return self.verdict in (Verdict.RAISED, Verdict.LOWERED)
 
     @property
@@ -42,12 +45,23 @@ class Contrast:
         first, second = self.before, self.after
         if min(len(first.stated), len(second.stated)) < 2:
             return Verdict.UNJUDGED
+        if (paired := self.paired_ratio) is not None:
+            apart = paired.low > 1 or paired.high < 1
+            return _direction(first, second) if apart else Verdict.UNCLEAR
         if first.interval and second.interval:
             if first.interval.overlaps(second.interval):
                 return Verdict.UNCLEAR
             return _direction(first, second)
         kinds = {_finiteness(first), _finiteness(second)}
         return _direction(first, second) if kinds == {"finite", "infinite"} else Verdict.UNCLEAR
+
+    @property
+    def paired_ratio(self) -> Interval | None:
+        """The 95 % interval of how many times larger the second is, repeat by repeat."""
+        first, second = self.before.by_repeat, self.after.by_repeat
+        if first.keys() != second.keys():
+            return None
+        return ratio_interval(list(first.values()), [second[repeat] for repeat in first])
 
     @property
     def ratio(self) -> str:
