@@ -5,14 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from pkgctl.errors import MissingCapability, PkgctlError, SpecError, TestbedError
+from pkgctl.errors import SpecError
 from pkgctl.experiment import disturb
 from pkgctl.experiment.interruption import Interruption
 from pkgctl.experiment.trial import SAMPLE_SECONDS
@@ -21,9 +18,7 @@ from pkgctl.local.backend import LocalBackend
 from pkgctl.local.holding import Outcome, require_root
 from pkgctl.local.paths import Paths
 from pkgctl.spec.models import Body
-from pkgctl.topology import Topology, dumps
-
-ERRORS: Mapping[int, type[PkgctlError]] = {2: SpecError, 3: MissingCapability}
+from pkgctl.topology import Topology
 
 
 class Wishes(Protocol):
@@ -46,36 +41,18 @@ def testbed_of(topology: Topology, wishes: Wishes, interruption: Interruption) -
     """
     paths = wishes.paths
     if paths.state.exists():
-        outcome = bring_up(topology, paths)
+        outcome = testbed.up(topology, paths)
         removal.enlist(paths)
         yield outcome
         return
     try:
         with interruption.shielded():
-            outcome = bring_up(topology, paths)
+            outcome = testbed.up(topology, paths)
             removal.enlist(paths)
         yield outcome
     finally:
         if not wishes.keep:
             removal.down(paths)
-
-
-def bring_up(topology: Topology, paths: Paths) -> Outcome:
-    """Bring a testbed up in a process of its own, for only one without threads may make nodes.
-
-    Raises:
-        PkgctlError: in its words.
-    """
-    with tempfile.NamedTemporaryFile("w", prefix=f"{topology.name}-", suffix=".yaml") as file:
-        file.write(dumps(topology))
-        file.flush()
-        command = [sys.executable, "-m", "pkgctl", "up", file.name, "--name", paths.name]
-        done = subprocess.run([*command, "-o", "json"], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        words = (done.stderr.splitlines() or ["no word"])[-1].removeprefix("pkgctl: ")
-        raise ERRORS.get(done.returncode, TestbedError)(words)
-    said = json.loads(done.stdout)
-    return Outcome(said["changed"], said["changes"], said["warnings"], said["seconds"])
 
 
 def check_fit(topology: Topology, wishes: Wishes) -> None:

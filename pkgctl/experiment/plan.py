@@ -19,7 +19,7 @@ from pkgctl.spec import Cell, Experiment
 UP_SECONDS = 3.0
 VERIFY_SECONDS = 6.0
 ARM_SECONDS = 3.0
-RUN_SECONDS = 1.5
+RUN_SECONDS = 2.0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ testbed are under one mount, so letting go of that lets go of every node, whoeve
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,7 @@ class Root:
         disks: the folder of its disk images, seen as /run/pkgctl/disks; None if it has none.
         hosts: the file that is its /etc/hosts.
         carried: mounts of the machine that the node sees, read-only.
+        needed: folders that the node sees, read-only, though they lie where it has its own.
     """
 
     scratch: Path
@@ -49,6 +50,7 @@ class Root:
     disks: Path | None
     hosts: Path
     carried: tuple[str, ...]
+    needed: tuple[str, ...] = ()
 
 
 @contextmanager
@@ -128,6 +130,12 @@ def carried_mounts(mounts: str) -> tuple[str, ...]:
     )
 
 
+def hidden_folders(places: Iterable[Path]) -> tuple[str, ...]:
+    """Return those folders that a node's own /run or /tmp would hide, the outermost only."""
+    hidden = {place for place in places if any(place.is_relative_to(own) for own in _OWN_FOLDERS)}
+    return tuple(sorted(str(place) for place in hidden if not hidden & set(place.parents)))
+
+
 def make_root(root: Root, name: str) -> None:
     """Give the caller's fresh namespaces a node's name and view of the file system."""
     syscalls.set_hostname(name)
@@ -146,6 +154,9 @@ def make_root(root: Root, name: str) -> None:
         syscalls.mount(
             "tmpfs", f"{view}{folder}", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, options
         )
+    for place in root.needed:
+        Path(f"{view}{place}").mkdir(parents=True, exist_ok=True)
+        _carry(place, f"{view}{place}")
     _own_places(root, view)
     os.chdir(view)
     syscalls.pivot_root_here()

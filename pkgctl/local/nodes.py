@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from pkgctl import project
 from pkgctl.errors import MissingCapability, TestbedError
 from pkgctl.local import namespaces
 from pkgctl.local.namespaces import Root, Sockets
@@ -36,6 +38,9 @@ class Builder:
         self._paths = paths
         self._plan = plan
         self._carried = namespaces.carried_mounts(Path("/proc/self/mounts").read_text())
+        # The interpreter and our own programs run in nodes too, wherever they are installed.
+        ours = (Path(sys.prefix), Path(sys.base_prefix), project.PACKAGE.parent)
+        self._needed = namespaces.hidden_folders(ours)
         self._templates: dict[int, Path] = {}
         self._opened: list[int] = []
 
@@ -132,6 +137,7 @@ class Builder:
             disks=paths.disks(node.name) if node.disks else None,
             hosts=paths.hosts,
             carried=self._carried,
+            needed=self._needed,
         )
 
     def _cable(self, nodes: Sequence[Identity]) -> None:
