@@ -256,16 +256,21 @@ class JobKeeper:
         self._loop.await_exit(pid, lambda status: self._fetched(key, status))
 
     def _fetched(self, key: tuple[str, str], status: int | None) -> None:
-        waiting = [self._jobs[name] for name in self._fetches.pop(key) if name in self._jobs]
+        names = self._fetches.pop(key)
+        waiting = [self._jobs[name] for name in names if name in self._jobs]
         if status == 0:
             self._artifacts.setdefault(key[0], []).append(key[1])
             self._save_artifacts()
+        # The fetch ran as the first job's; whoever else waits does not end with it.
+        called_off = names[0] not in self._jobs or self._jobs[names[0]].stopping
         for job in waiting:
-            if status == 0 and not job.stopping:
+            if job.stopping or (status != 0 and not called_off):
+                self._ended(job, status if status else 1)
+            elif status == 0:
                 job.stamp("artifact")
                 self._launch(self._nodes(job.node), job)
             else:
-                self._ended(job, status if status else 1)
+                self._fetch(self._nodes(job.node), job)
 
     def artifacts(self, request: Body) -> Body:
         """Return the artifacts of one node, or of all."""

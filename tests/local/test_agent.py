@@ -148,6 +148,24 @@ def test_two_jobs_that_need_the_same_artifact_fetch_it_once(agent: AgentClient) 
     assert stamps[1] == pytest.approx(stamps[0], abs=0.05)
 
 
+def test_a_fetch_that_is_called_off_is_taken_up_by_who_else_waits(agent: AgentClient) -> None:
+    start_registry(agent)
+    for name in ("first", "second"):
+        agent.call(
+            "job-start",
+            id=name,
+            node="edge-1",
+            argv=["/bin/true"],
+            artifact=artifact(2 * MIB),
+            ready="exec",
+        )
+
+    agent.call("job-stop", id="first")
+
+    assert wait_for(agent, "first", "stopped", "finished")["status"] == "stopped"
+    assert wait_for(agent, "second", "finished", "failed")["status"] == "finished"
+
+
 def test_a_job_whose_artifact_cannot_be_had_fails_in_words(agent: AgentClient) -> None:
     agent.call(
         "job-start",
