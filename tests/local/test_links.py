@@ -100,7 +100,8 @@ def p95(numbers: list[float]) -> float:
 
 
 def listing(place: Paths, node: str) -> str:
-    show = "tc qdisc show; tc class show dev eth0; nft list ruleset 2>&1; ip addr; ip route"
+    # `ip -o addr` leaves out the carrier, which the kernel brings up to date in its own time.
+    show = "tc qdisc show; tc class show dev eth0; nft list ruleset 2>&1; ip -o addr; ip route"
     return on_node(place, node, "sh", "-c", show)
 
 

@@ -67,13 +67,13 @@ def test_limits_are_the_kernels(three_sites: Paths) -> None:
 
 
 def test_up_again_changes_nothing(three_sites: Paths) -> None:
-    before = on_node(three_sites, "edge-1", "sh", "-c", "echo mark > /data/mark; ip -o link")
+    before = on_node(three_sites, "edge-1", "sh", "-c", "echo mark > /data/mark; ip -o addr")
 
     again = testbed.up(topology.load("three-sites"), three_sites)
 
     assert again.changed is False
     assert again.lines == []
-    assert on_node(three_sites, "edge-1", "ip", "-o", "link") == before
+    assert on_node(three_sites, "edge-1", "ip", "-o", "addr") == before
 
 
 EDITED = """

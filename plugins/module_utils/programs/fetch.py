@@ -106,15 +106,19 @@ def fetch(url: str, path: str, wanted_bytes: int) -> None:
     """Bring the artifact to the path in one step; its folder is made if need be."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)  # noqa: PTH103, PTH120 (see below)
     partial = f"{path}.{os.getpid()}.part"
-    target = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+    target = -1
     try:
+        target = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         download(url, target, wanted_bytes)
         os.rename(partial, path)  # noqa: PTH104 (pathlib costs as much time as the rest)
     except BaseException:
-        os.unlink(partial)  # noqa: PTH108 (see above)
+        # Called off at any moment, also just before or after the file came to be.
+        if os.path.exists(partial):  # noqa: PTH110 (see above)
+            os.unlink(partial)  # noqa: PTH108 (see above)
         raise
     finally:
-        os.close(target)
+        if target >= 0:
+            os.close(target)
 
 
 def main(arguments: list[str]) -> None:
