@@ -7,7 +7,6 @@ Formats: linux/netlink.h; attributes are four-byte aligned, all numbers in host 
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import struct
@@ -268,6 +267,3 @@ def _extended(body: bytes, flags: int, code: int) -> str:
         attributes(body, offset).get(NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
     )
     return f"{os.strerror(code)} ({words})" if words else ""
-
-
-NOT_THERE = frozenset({errno.ENOENT, errno.ENODEV})

@@ -25,7 +25,6 @@ CLONE_NEWNET = 0x40000000
 MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
-MS_NOEXEC = 8
 MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
@@ -85,11 +84,6 @@ def pivot_root_here() -> None:
 def set_hostname(name: str) -> None:
     """Set the hostname of the caller's UTS namespace."""
     _check(_libc.sethostname(name.encode(), len(name.encode())), f"set the hostname to {name}")
-
-
-def set_parent_death_signal(signal: int) -> None:
-    """Ask the kernel to send signal to the caller when its parent thread ends."""
-    _check(_libc.prctl(1, ctypes.c_ulong(signal), 0, 0, 0), "set the parent death signal")
 
 
 def attach_loop(image: str, *, read_only: bool = False) -> tuple[str, int]:
