@@ -144,11 +144,15 @@ def offload(state: str) -> None:
 
 
 def throughput(seconds: int) -> dict[str, Any]:
-    """Return TCP's goodput through 10 ms each way and through nothing, with both packet sizes."""
+    """Return TCP's goodput through nothing, a delay, and a loss, with both packet sizes."""
     found: dict[str, Any] = {}
     for name, state in (("super_packets", "on"), ("mtu_packets", "off")):
         offload(state)
-        for way, quality in (("unshaped", Quality()), ("10ms_each_way", Quality(delay=0.01))):
+        for way, quality in (
+            ("unshaped", Quality()),
+            ("10ms_each_way", Quality(delay=0.01)),
+            ("10ms_and_hardly_a_loss", Quality(delay=0.01, loss=1e-9)),
+        ):
             shape(quality)
             found[f"{name}_{way}"] = costed(lambda: {"goodput": round(iperf(seconds), 1)})
     offload("on")

@@ -14,6 +14,7 @@ from importlib import metadata
 from pathlib import Path
 
 from pkgctl import probes
+from pkgctl.nodeside import baseline
 from pkgctl.probes import Probe, ProbeError
 
 OK, MISSING, UNTRIED = "ok", "missing", "untried"
@@ -78,6 +79,7 @@ TOOLS = (
     Tool("iperf3", "iperf3", "a witness of the tests"),
     Tool("tc", "iproute2", "a witness of the tests"),
     Tool("nft", "nftables", "a witness of the tests"),
+    Tool("stress-ng", "stress-ng", "loads nodes beside their jobs"),
     Tool("pulumi", "pulumi.com", "declares testbeds as infrastructure"),
 )
 PACKAGES = ("ansible-core", "ansible-runner", "pydantic", "polars", "scipy", "plotly")
@@ -89,6 +91,7 @@ def examine() -> list[Finding]:
     findings += (_feature(feature) for feature in FEATURES)
     findings.append(_disk())
     findings.append(_backend(findings))
+    findings.append(_baseline())
     findings.append(_pressure())
     findings += (_tool(tool) for tool in TOOLS)
     findings += _versions()
@@ -157,6 +160,15 @@ def _backend(findings: Sequence[Finding]) -> Finding:
     queue = next(each for each in findings if each.name == "packet queue")
     detail = "the delay line (NFQUEUE)" if queue.state == OK else "none"
     return Finding("delay backend", queue.state, detail)
+
+
+def _baseline() -> Finding:
+    """Say what this machine does without shaping, if that was measured since it booted."""
+    known = baseline.load()
+    if known is None or known.rate is None or known.delay is None:
+        return Finding("baseline", UNTRIED, "not measured yet: pkgctl verify does it")
+    rate, delay = known.rate / 1e9, known.delay * 1e6
+    return Finding("baseline", OK, f"{rate:.1f} Gbit/s by TCP, {delay:.0f} us one way")
 
 
 def _pressure() -> Finding:

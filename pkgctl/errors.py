@@ -7,6 +7,7 @@ PkgctlError               1  something failed that the user can understand
 ├── MissingCapability     3  this machine lacks something that was asked for
 ├── VerificationFailed    4  what was measured is not what was asked for
 ├── TestbedError          1  a testbed could not be made, changed, reached or removed
+│   └── NodeLostError     1  a node is not running, so nothing can start there
 └── PlayError             1  a playbook failed on some hosts
 """
 
@@ -70,6 +71,10 @@ class TestbedError(PkgctlError):
     """A testbed could not be made, changed, reached or removed."""
 
     __test__ = False  # pytest would take the name for a test class
+
+
+class NodeLostError(TestbedError):
+    """A node is not running, so nothing can start there."""
 
 
 class PlayError(PkgctlError):

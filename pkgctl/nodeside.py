@@ -18,6 +18,9 @@ if TYPE_CHECKING:
         arming as arming,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        baseline as baseline,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         cgroups as cgroups,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
@@ -25,6 +28,9 @@ if TYPE_CHECKING:
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         channel as channel,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        condition as condition,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         daemon as daemon,
@@ -42,16 +48,25 @@ if TYPE_CHECKING:
         errors as errors,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        health as health,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         identity as identity,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         jobs as jobs,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        kinds as kinds,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         layers as layers,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         limits as limits,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        linkkernel as linkkernel,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         links as links,
@@ -69,10 +84,19 @@ if TYPE_CHECKING:
         perturbation as perturbation,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        places as places,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        predictions as predictions,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         quality as quality,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         quotas as quotas,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        readback as readback,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         rtnl as rtnl,
@@ -84,10 +108,31 @@ if TYPE_CHECKING:
         selection as selection,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        shaping as shaping,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        shortly as shortly,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        stress as stress,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         syscalls as syscalls,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        timewords as timewords,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        traffic as traffic,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         units as units,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        verdicts as verdicts,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        verification as verification,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         words as words,

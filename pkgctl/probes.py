@@ -125,7 +125,7 @@ def packet_rules() -> str:
 
 def packet_queue() -> str:
     """Bind to a packet queue, and make the rules that fill it."""
-    delayline.Queue()
+    delayline.Switch()
     return "NFQUEUE on ingress"
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -26,31 +27,48 @@ def _common(command: Command) -> Command:
     return command
 
 
-@click.command(short_help="Disturb links, capacity or disks of a running testbed.")
+@click.command(short_help="Disturb links, capacity, disks or health of a running testbed.")
 @click.argument("words", nargs=-1, required=True, metavar="WORD=VALUE...")
 @click.option("--name", metavar="NAME", help="The perturbation's name, by which it is healed.")
+@click.option("--seed", metavar="NUMBER", help="From which random choices follow; else the name.")
+@click.option(
+    "--lease", metavar="TIME", help="How long it may stay; 10m if not given, none until healed."
+)
+@click.option("--force", is_flag=True, help="Do it though something is lost by it.")
 @_common
 def perturb(
-    words: tuple[str, ...], name: str | None, testbed: str | None, dry_run: bool, output: str
+    words: tuple[str, ...],
+    name: str | None,
+    seed: str | None,
+    lease: str | None,
+    force: bool,
+    testbed: str | None,
+    dry_run: bool,
+    output: str,
 ) -> None:
-    """Disturb links, capacity or disks of a running testbed.
+    """Disturb links, capacity, disks or the health of nodes of a running testbed.
 
     \b
-    Links:     src dst site direction   bw delay jitter loss partition
-    Capacity:  node site                cpu mem io pids
-    Disks:     node site                disk
-    Time:      start duration
+    Links:     src dst site node direction
+               bw delay jitter distribution loss burst duplicate reorder corrupt
+               partition trace
+    Capacity:  node site   cpu mem io read write iops slow pids
+    Load:      node site   stress_cpu stress_mem stress_io
+    Disks:     node site   disk how fill disk_size
+    Health:    node site   health
+    Time:      start duration ramp repeat flap when after
     \b
     Examples:
       pkgctl perturb bw=5mbit src=edge-1 --name slow
       pkgctl perturb site=edge-a delay=40ms loss=1% duration=30s
-      pkgctl perturb node=edge-2 cpu=0.2 mem=128Mi
-      pkgctl perturb node=edge-1 disk=unmounted
+      pkgctl perturb node=edge-2 cpu=0.2 mem=128Mi --lease none
+      pkgctl perturb node=edge-1 disk=unmounted how=lazy
+      pkgctl perturb node="random 1 of edge" health=crashed duration=30s --seed 7
     """  # noqa: D301 - the \b keeps click from filling the lines
-    given = _read(words)
-    if name is not None:
-        given["name"] = name
-    _show([_play("perturb.yml", given, testbed, dry_run=dry_run)], output, dry_run=dry_run)
+    options = {"name": name, "seed": seed, "lease": lease, "force": force or None}
+    given = _joined(_read(words), options)
+    _warn(given, testbed)
+    _show(_play("perturb.yml", given, testbed, dry_run=dry_run), output, dry_run=dry_run)
 
 
 @click.command(short_help="Take disturbances away again.")
@@ -71,21 +89,28 @@ def heal(
     \b
     Examples:
       pkgctl heal
-      pkgctl heal slow
+      pkgctl heal slow cut
       pkgctl heal slow --site edge-a
     """  # noqa: D301 - the \b keeps click from filling the lines
-    where = {"node": node, "site": site}
-    plays = [
-        _play("heal.yml", {"name": name, **where}, testbed, dry_run=dry_run)
-        for name in names or (None,)
-    ]
-    _show(plays, output, dry_run=dry_run)
+    given = {"name": ",".join(names) or None, "node": node, "site": site}
+    _show(_play("heal.yml", given, testbed, dry_run=dry_run), output, dry_run=dry_run)
 
 
-def _read(words: Sequence[str]) -> dict[str, Any]:
+def _joined(words: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the words with the options put in; what is given both ways is a mistake."""
     from pkgctl.errors import SpecError
 
-    given: dict[str, Any] = {}
+    given = {word: value for word, value in options.items() if value is not None}
+    for word in given:
+        if word in words:
+            raise SpecError(f"{word} is given twice, as {word}= and as --{word}")
+    return {**words, **given}
+
+
+def _read(words: Sequence[str]) -> dict[str, str]:
+    from pkgctl.errors import SpecError
+
+    given: dict[str, str] = {}
     for text in words:
         word, equals, value = text.partition("=")
         if not equals or not word or not value:
@@ -97,22 +122,35 @@ def _read(words: Sequence[str]) -> dict[str, Any]:
 
 
 def _play(playbook: str, words: Mapping[str, Any], testbed: str | None, *, dry_run: bool) -> Play:
-    """Judge the words against the testbed, which takes no time, and then play."""
+    """Judge the words against the testbed, which takes no time, and then play.
+
+    Files are seen from the current folder, which Ansible does not keep.
+    """
     from pkgctl import playbook as playbooks
     from pkgctl.experiment import disturb
     from pkgctl.local.paths import paths
 
     place = paths(testbed)
+    words = disturb.located(words, Path.cwd())
     disturb.check(playbook, words, place)
     return playbooks.play(playbook, words, testbed=place.name, check=dry_run)
 
 
-def _show(plays: Sequence[Play], output: str, *, dry_run: bool) -> None:
-    hosts = {
-        host: None for play in plays for host, counts in play.stats.items() if counts["changed"]
-    }
+def _warn(words: Mapping[str, Any], testbed: str | None) -> None:
+    """Say what will not be as asked, before anything is applied."""
+    from pkgctl.experiment import disturb, precondition
+    from pkgctl.local.paths import paths
+
+    place, given = paths(testbed), disturb.located(words, Path.cwd())
+    disturb.check("perturb.yml", given, place)
+    for line in precondition.foresee(given, place):
+        click.echo(f"warning: {line}", err=True)
+
+
+def _show(play: Play, output: str, *, dry_run: bool) -> None:
+    hosts = [host for host, counts in play.stats.items() if counts["changed"]]
     if output == "json":
-        click.echo(as_json({"dry_run": dry_run, "changed": list(hosts)}))
+        click.echo(as_json({"dry_run": dry_run, "changed": hosts}))
     elif hosts:
         click.echo(f"{'would change' if dry_run else 'changed'}: {', '.join(hosts)}")
     else:

@@ -89,36 +89,68 @@ def down(name: str | None, everything: bool, output: str) -> None:
 @name_option
 @output_option
 def status(name: str | None, output: str) -> None:
-    """Show the nodes of a testbed and what is changed on them now."""
+    """Show the nodes of a testbed, the layers on them, and what is left of their time."""
     from pkgctl.local import overview, paths
 
     facts = overview.overview(paths.paths(name))
     if output == "json":
         click.echo(as_json(facts))
         return
-    from pkgctl.nodeside import units
-
-    rows = [
-        [
-            node,
-            known["site"],
-            known["kind"],
-            known["address"],
-            units.show_cpu(known["cpu_now"]) if known["cpu_now"] else "-",
-            f"{known['memory_used'] >> 20}/{(known['memory_now'] or known['memory']) >> 20}Mi",
-            known["processes"],
-            ", ".join(f"{layer} ({'+'.join(kinds)})" for layer, kinds in known["layers"].items())
-            or "-",
-        ]
-        for node, known in facts["nodes"].items()
-    ]
-    click.echo(f"testbed {facts['testbed']}: topology {facts['topology']}, {len(rows)} nodes")
-    click.echo(table(["NODE", "SITE", "KIND", "ADDRESS", "CPU", "MEMORY", "PROCS", "LAYERS"], rows))
+    nodes = facts["nodes"]
+    click.echo(f"testbed {facts['testbed']}: topology {facts['topology']}, {len(nodes)} nodes")
+    click.echo(table(_NODE_COLUMNS, [_node_row(node, nodes[node]) for node in nodes]))
+    if facts["layers"]:
+        click.echo()
+        click.echo(table(_LAYER_COLUMNS, [_layer_row(layer) for layer in facts["layers"]]))
+    if facts["delay_line"]:
+        click.echo(f"\ndelay line: {_delay_line(facts['delay_line'])}")
     for what, alive in (("agent", facts["agent"]), ("delay line", facts["delay_line"])):
         if not alive:
             click.echo(
                 f"warning: the {what} does not answer; `pkgctl up` starts it again", err=True
             )
+
+
+_NODE_COLUMNS = ("NODE", "SITE", "KIND", "ADDRESS", "HEALTH", "CPU", "MEMORY", "PROCS", "LAYERS")
+_LAYER_COLUMNS = ("LAYER", "KIND", "WHERE", "SETTING", "STATE", "FOR", "LEFT")
+
+
+def _node_row(node: str, known: dict[str, Any]) -> list[object]:
+    from pkgctl.nodeside import units
+
+    return [
+        node,
+        known["site"],
+        known["kind"],
+        known["address"],
+        known["health"],
+        units.show_cpu(known["cpu_now"]) if known["cpu_now"] else "-",
+        f"{known['memory_used'] >> 20}/{(known['memory_now'] or known['memory']) >> 20}Mi",
+        known["processes"],
+        ", ".join(known["layers"]) or "-",
+    ]
+
+
+def _layer_row(layer: dict[str, Any]) -> list[object]:
+    from pkgctl.watch import words
+
+    return [
+        layer["name"],
+        "+".join(layer["kinds"]),
+        layer["where"],
+        layer["setting"] or "-",
+        layer["state"] or "?",
+        "-" if layer["age"] is None else words.seconds(layer["age"]),
+        layer["left"],
+    ]
+
+
+def _delay_line(figures: dict[str, Any]) -> str:
+    return (
+        f"{figures['pairs']} pairs, {figures['delayed']} packets delayed, {figures['lost']} lost,"
+        f" {figures['waiting']} waiting; late by {figures['mean_late'] * 1e3:.3f} ms on average,"
+        f" {figures['most_late'] * 1e3:.1f} ms at most"
+    )
 
 
 @click.command(

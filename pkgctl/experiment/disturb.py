@@ -50,17 +50,35 @@ def targets(state: Mapping[str, Any]) -> list[selection.Node]:
     ]
 
 
+def located(given: Mapping[str, Any], *folders: Path) -> dict[str, Any]:
+    """Return the words with the files that they name as whole paths, if a folder has them."""
+    return perturbation.located(given, *folders)
+
+
 def words(body: Body) -> dict[str, dict[str, Any]]:
     """Return the playbook's variables for each perturbation of a cell, by its name.
 
-    One without a duration lasts until the run is over.
+    One without a duration lasts until the run is over; one that waits for something has no end of
+    its own, and is healed after the run.
     """
     found = {}
     for name in body.active:
-        read = body.disturbance(name)
-        rest = units.show_duration(round(body.duration - read.start, 6))
-        found[name] = {"start": "0s", "duration": rest, **body.perturbations[name], "name": name}
+        given = body.perturbations[name]
+        found[name] = {**_usual_times(body, name), **given, "name": name}
     return found
+
+
+def _usual_times(body: Body, name: str) -> dict[str, str]:
+    read = body.disturbance(name)
+    if read.timing.is_conditional:
+        return {}
+    rest = units.show_duration(round(body.duration - read.start, 6))
+    return {"start": "0s", "duration": rest}
+
+
+def open_ended(body: Body) -> set[str]:
+    """Return the perturbations of a cell that are healed after the run, for they have no end."""
+    return {name for name in body.active if "duration" not in words(body)[name]}
 
 
 def arm(body: Body, timeline: str, paths: Paths, artifacts: Path) -> None:
@@ -81,10 +99,10 @@ def in_force(paths: Paths) -> list[str]:
 
 
 def heal(names: list[str], paths: Paths, artifacts: Path) -> None:
-    """Take layers away.
+    """Take layers away, all in one play.
 
     Raises:
         PlayError: if a node refuses.
     """
-    for name in names:
-        playbook.play(HEAL, {"name": name}, testbed=paths.name, artifacts=artifacts)
+    if names:
+        playbook.play(HEAL, {"name": ",".join(names)}, testbed=paths.name, artifacts=artifacts)

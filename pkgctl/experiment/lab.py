@@ -107,7 +107,7 @@ class Lab:
         self._open()
 
     def _open(self) -> None:
-        self.backend = LocalBackend(self._paths)
+        self.backend = LocalBackend(self._paths, renew=True)
         self.samples = self.backend.samples(SAMPLE_SECONDS)
         # What an experiment that was killed has left behind.
         self.backend.remove(
@@ -129,10 +129,10 @@ class Lab:
         return self._armed[key]
 
     def heal_left_over(self, body: Body) -> list[str]:
-        """Heal what is still in force after a run; return its names."""
+        """Heal what is still in force after a run; return what should have ended by itself."""
         left = disturb.in_force(self._paths) if body.active else []
         disturb.heal(left, self._paths, self._artifacts)
-        return left
+        return [name for name in left if name not in disturb.open_ended(body)]
 
     def recover(self) -> None:
         """Begin anew after a failure.

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from pkgctl.errors import NodeLostError
 from pkgctl.scheduling.backend import JobState
 from pkgctl.scheduling.decision import Decision, Place, Preempt, Reject, Scheduler
 from pkgctl.scheduling.job import Job
@@ -43,7 +44,8 @@ class Entry:
     Attributes:
         job: the job.
         service: the service or queue to which it belongs.
-        phase: "deploy" before the load begins, "scale" after.
+        phase: "deploy" before the load begins, "scale" after, "replace" for a replica that takes
+            the place of one whose node was lost.
         submitted: when it was submitted (CLOCK_MONOTONIC).
         node: where it was placed.
         state: what the backend told last.
@@ -136,8 +138,7 @@ class Placer:
     def _carry_out(self, decision: Decision, queue: list[str], decided: float) -> None:
         entry = self.entries[decision.job]
         if isinstance(decision, Place):
-            queue.remove(decision.job)
-            self._start(entry, decision.node, decided)
+            self._start(entry, queue, decision.node, decided)
         elif isinstance(decision, Reject):
             queue.remove(decision.job)
             self.entries[decision.job] = replace(entry, verdict="rejected", reason=decision.reason)
@@ -147,10 +148,17 @@ class Placer:
         else:
             self.entries[decision.job] = replace(entry, reason=decision.reason)
 
-    def _start(self, entry: Entry, node: str, decided: float) -> None:
+    def _start(self, entry: Entry, queue: list[str], node: str, decided: float) -> None:
+        """Start a job where it was placed; it waits on if its node was lost meanwhile."""
         self.entries[entry.job.id] = replace(entry, node=node, verdict="", reason="")
         labels = {"service": entry.service, "owner": "experiment"}
-        self._host.start(entry.job, node, submitted=entry.submitted, decided=decided, labels=labels)
+        times = {"submitted": entry.submitted, "decided": decided}
+        try:
+            self._host.start(entry.job, node, **times, labels=labels)
+        except NodeLostError as lost:
+            self.entries[entry.job.id] = replace(entry, reason=str(lost))
+        else:
+            queue.remove(entry.job.id)
 
     def _displace(self, victim: str, queue: list[str]) -> None:
         """Stop a job and put it back into the queue; what displaces it is offered again then."""

@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pkgctl import __version__, topology
-from pkgctl.experiment import plan
+from pkgctl.experiment import plan, windows
 from pkgctl.experiment.folder import FORMAT, MISSING, now
 from pkgctl.nodeside import cgroups
 from pkgctl.spec import Cell, Experiment
-from pkgctl.spec.models import Body
 
 DELAY_BACKEND = "delay line (NFQUEUE)"
 TOOLS = ("ansible-core", "ansible-runner", "polars", "pydantic")
@@ -79,22 +78,8 @@ def _run(run: plan.Run) -> dict[str, Any]:
         "folder": run.folder,
         "status": MISSING,
         "duration": run.cell.body.duration,
-        "windows": windows(run.cell.body),
+        "windows": windows.planned(run.cell.body),
     }
-
-
-def windows(body: Body) -> list[dict[str, Any]]:
-    """Return when each perturbation is on; also those that this cell goes without.
-
-    So a cell without the disturbance is cut into the same phases as its neighbour with it.
-    """
-    found = []
-    for name in body.perturbations:
-        read = body.disturbance(name)
-        end = None if read.duration is None else read.start + read.duration
-        active = name in body.active
-        found.append({"name": name, "start": read.start, "end": end, "active": active})
-    return found
 
 
 def _services(cells: Iterable[Cell]) -> dict[str, Any]:

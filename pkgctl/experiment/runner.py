@@ -11,12 +11,13 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from pkgctl import playbook, topology
-from pkgctl.errors import PkgctlError
-from pkgctl.experiment import plan, probing, record, resume, verify
+from pkgctl.errors import PkgctlError, VerificationFailed
+from pkgctl.experiment import plan, precondition, record, resume, windows
 from pkgctl.experiment.folder import FAILED, Folder, create
 from pkgctl.experiment.interruption import Interrupted, Interruption
 from pkgctl.experiment.lab import Lab, check_fit, testbed_of
@@ -37,7 +38,8 @@ class Options:
         results: the folder in which the run's folder is made.
         paths: the testbed to run on; it is made if it is not up.
         keep: leave a testbed up that the experiment made.
-        force: run on a testbed that is in use, and go on with a run whose inputs changed.
+        force: run on a testbed that is in use or not as asked, and go on with a run whose inputs
+            changed.
         resume: the folder of the run to go on with.
         command: the command line, for the record.
     """
@@ -63,6 +65,7 @@ def perform(experiment: Experiment, options: Options, progress: Progress) -> End
     """Run an experiment and return where its results are.
 
     Raises:
+        VerificationFailed: if the testbed is not as asked, and force is not given.
         PkgctlError: if it cannot be run at all; runs that fail by themselves are recorded.
     """
     check_fit(experiment.topology, options)
@@ -76,6 +79,9 @@ def perform(experiment: Experiment, options: Options, progress: Progress) -> End
                 status = session.perform(todo)
             except Interrupted:
                 status = "interrupted"
+            except VerificationFailed:
+                status = "refused"
+                raise
     finally:
         progress.clear()
         folder.finish(status)
@@ -127,11 +133,22 @@ class _Session:
         if not todo:
             return "complete"
         with self._testbed(), self._lab() as lab:
+            precondition.check_drift(
+                lab.backend, self._folder, self._progress, force=self._options.force
+            )
             self._to_base()
-            self._verify(lab)
+            precondition.foretell(self._experiment, lab.backend.state, self._folder)
+            precondition.check(
+                self._experiment,
+                lab.backend,
+                self._folder,
+                self._progress,
+                force=self._options.force,
+            )
             self._progress.plan(len(todo), plan.run_seconds(todo[0], self._experiment))
             for run in todo:
                 self._run(run, lab)
+            windows.lend(self._folder.record["cells"])
         return "complete" if record.totals(self._folder.record)["failed"] == 0 else "failed"
 
     @contextlib.contextmanager
@@ -156,20 +173,6 @@ class _Session:
     def _to_base(self) -> None:
         with self._interruption.shielded():
             playbook.play(BASE, {}, testbed=self._options.paths.name, artifacts=self._artifacts)
-
-    def _verify(self, lab: Lab) -> None:
-        head, net = self._experiment.head, self._experiment.topology
-        matrix = net.matrix()
-        pairs = verify.choose(net, head.verify, plan.stream(head.seed, "verify"))
-        asked = {pair: verify.asked(*pair, matrix) for pair in pairs}
-        verdicts = probing.measure_links(lab.backend, pairs, asked) if pairs else []
-        self._folder.write_links([each.row() for each in verdicts])
-        bad = verify.failed(verdicts)
-        for each in bad:
-            self._folder.warn(f"link {each.src} → {each.dst}: {each.reason}")
-            self._progress.say(f"warning: link {each.src} → {each.dst}: {each.reason}")
-        self._folder.set(bad_links=len(bad))
-        self._progress.say(_links_text(len(verdicts), len(bad)))
 
     def _run(self, run: Run, lab: Lab) -> None:
         label = f"{run.cell.id or 'the only cell'}, repeat {run.repeat}"
@@ -198,15 +201,20 @@ class _Session:
             self._folder.note(run, **event)
         for warning in outcome.warnings:
             self._folder.warn(warning)
-        self._folder.write_run(run, outcome.tables, outcome.facts)
+        facts = {**outcome.facts, **self._windows(run, outcome)}
+        self._folder.write_run(run, outcome.tables, facts)
         if left := lab.heal_left_over(run.cell.body):
             self._folder.warn(f"{', '.join(left)} had to be healed after {run.cell.id}")
 
-
-def _links_text(measured: int, bad: int) -> str:
-    if not measured:
-        return "links: not measured"
-    return f"links: {measured} pairs measured, {bad or 'all'} {'not ' if bad else ''}as asked"
+    def _windows(self, run: Run, outcome: Outcome) -> dict[str, Any]:
+        """Return when disturbances were on, if some of them waited for a condition."""
+        waited = windows.conditional(run.cell.body)
+        if not waited:
+            return {}
+        came = windows.actual(waited, outcome.events)
+        for name in set(waited) - {window["name"] for window in came}:
+            self._folder.warn(f"{run.cell.id}, repeat {run.repeat}: {name} never set in")
+        return {"windows": windows.planned(run.cell.body) + came, "waited": waited}
 
 
 def outline(experiment: Experiment, todo: Sequence[Run]) -> list[str]:

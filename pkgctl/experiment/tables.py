@@ -101,3 +101,19 @@ def samples(run: Run, taken: Iterable[Mapping[str, Any]], t0: float) -> list[Row
         for sample in taken
         for row in sample["rows"]
     ]
+
+
+def moments(at: float, planned: float | None, t0: float, wall: float) -> Row:
+    """Return when an event came and when it was planned, on each clock.
+
+    Args:
+        at: when it came (CLOCK_MONOTONIC).
+        planned: when it should have come; None if nobody planned it.
+        t0: when the load began.
+        wall: what has to be added to CLOCK_MONOTONIC to have unix time.
+    """
+    found = {"t": at - t0, "mono": at, "wall": at + wall}
+    if planned is None:
+        return found
+    plan = {"planned": planned - t0, "planned_mono": planned, "planned_wall": planned + wall}
+    return {**found, **plan}

@@ -21,7 +21,7 @@ from pkgctl.experiment.plan import Run
 from pkgctl.local.backend import LocalBackend
 from pkgctl.local.streams import Samples
 from pkgctl.scheduling import registry
-from pkgctl.scheduling.backend import Event, JobState, LayerEvent
+from pkgctl.scheduling.backend import Event, JobState, LayerEvent, NodeEvent
 from pkgctl.scheduling.provisioning import Evict, Prefetch
 from pkgctl.spec import Experiment
 
@@ -68,6 +68,7 @@ class Trial:
         self._clients = Clients(backend, self._demand.requests)
         self._leaving: set[str] = set()
         self._t0 = 0.0
+        self._wall = time.time() - time.monotonic()
 
     def perform(self) -> Outcome:
         """Make the run, and leave the nodes without anything of it.
@@ -127,8 +128,10 @@ class Trial:
     def _begin(self) -> None:
         begin = time.monotonic() + LEAD_SECONDS
         self._t0 = begin + self._head.warm_up
-        wall = time.time() + (self._t0 - time.monotonic())
-        self.outcome.facts = {"t0_wall": wall, "duration": self._body.duration}
+        self._wall = time.time() - time.monotonic()
+        wall = self._t0 + self._wall
+        facts = {"t0_wall": wall, "t0_mono": self._t0, "duration": self._body.duration}
+        self.outcome.facts = facts
         self._clients.begin(begin)
         if self._timeline is not None:
             self._backend.begin_timeline(self._timeline, self._t0)
@@ -200,6 +203,8 @@ class Trial:
     def _hear(self, event: Event) -> None:
         if isinstance(event, LayerEvent):
             self._hear_layer(event)
+        elif isinstance(event, NodeEvent):
+            self._hear_node(event)
         elif self._placer.note(event):
             self._hear_job(event)
 
@@ -207,11 +212,20 @@ class Trial:
         service = self._placer.entries[state.id].service
         if service in self._demand.services and self._t0 and (state.is_ready or state.has_ended):
             self._tell_endpoints(service)
+        if state.lost and service in self._demand.services and state.id not in self._leaving:
+            self._event("replace", service, state.node, state.id)
+            self._grow(service, 1, "replace")
         if state.has_ended and self._placer.has_waiting:
             self._placer.dispatch()
 
+    def _hear_node(self, event: NodeEvent) -> None:
+        kind = "node-back" if event.is_ready else "node-lost"
+        self._event(kind, event.node, event.node, event.health, event.actual)
+        if event.is_ready and self._placer.has_waiting:
+            self._placer.dispatch()
+
     def _hear_layer(self, event: LayerEvent) -> None:
-        kind = "layer-on" if event.begins else "layer-off"
+        kind = f"layer-{event.action}"
         self._event(kind, event.name, event.node, event.error or "", event.actual, event.planned)
         if event.error:
             self._warn(f"{event.name} on {event.node}: {event.error}")
@@ -271,12 +285,9 @@ class Trial:
         planned: float | None = None,
     ) -> None:
         moment = time.monotonic() if at is None else at
-        wall = time.time() - (time.monotonic() - moment)
         self.outcome.events.append(
             {
-                "t": moment - self._t0,
-                "wall": wall,
-                "planned": None if planned is None else planned - self._t0,
+                **tables.moments(moment, planned, self._t0, self._wall),
                 "kind": kind,
                 "name": name,
                 "target": target,

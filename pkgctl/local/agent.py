@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from pkgctl.errors import TestbedError
-from pkgctl.local import testbed
 from pkgctl.local.paths import Paths
+from pkgctl.local.state import AGENT_SOCKET, read_state
 from pkgctl.nodeside import cgroups, channel, daemon
 from pkgctl.nodeside import errors as node_errors
 
@@ -22,8 +22,8 @@ class AgentClient:
         Raises:
             TestbedError: if the testbed is not up, or its agent does not answer.
         """
-        testbed.read_state(paths)
-        self._path = paths.agent / testbed.AGENT_SOCKET
+        read_state(paths)
+        self._path = paths.agent / AGENT_SOCKET
         group = cgroups.group(f"{paths.cgroup}/agent")
         try:
             daemon.ensure("agent", paths.run, self._path, group=group)

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 from pkgctl import project
-from pkgctl.errors import TestbedError
+from pkgctl.errors import NodeLostError, TestbedError
 from pkgctl.local import testbed
 from pkgctl.local import view as views
 from pkgctl.local.agent import AgentClient
 from pkgctl.local.paths import Paths
 from pkgctl.local.streams import Samples, Stream
-from pkgctl.scheduling.backend import Event, JobState, LayerEvent
+from pkgctl.nodeside import condition
+from pkgctl.nodeside import errors as node_errors
+from pkgctl.scheduling.backend import Event, JobState, LayerEvent, NodeEvent
 from pkgctl.scheduling.job import Artifact, Job
 from pkgctl.scheduling.resources import Resources
 from pkgctl.scheduling.view import ClusterView
@@ -41,8 +43,12 @@ Message = dict[str, Any]
 class LocalBackend:
     """Runs jobs on the nodes of a local testbed; times are CLOCK_MONOTONIC seconds."""
 
-    def __init__(self, paths: Paths) -> None:
+    def __init__(self, paths: Paths, *, renew: bool = False) -> None:
         """Talk to a testbed that is up.
+
+        Args:
+            paths: the testbed.
+            renew: let no lease of a layer run out meanwhile.
 
         Raises:
             TestbedError: if it is not, or its agent does not answer.
@@ -51,7 +57,7 @@ class LocalBackend:
         self.state = testbed.read_state(paths)
         self.jobs: dict[str, JobState] = {}
         self._agent = AgentClient(paths)
-        self._events = Stream(paths, "events")
+        self._events = Stream(paths, "events", renew=renew)
         self._links = views.LinksNow(views.stores(self.state))
         self._stores: set[str] = set()
         self._backlog: deque[Event] = deque()
@@ -83,21 +89,33 @@ class LocalBackend:
         """Start a service's replica, or a batch job; returns before it is ready.
 
         Raises:
+            NodeLostError: if the node is not running.
             TestbedError: if the agent refuses.
         """
         port = None if job.work is not None else self._free_port(node)
         noted = {"class": str(job.job_class), "port": port, **(labels or {})}
-        self.launch(
-            job.id,
-            node,
-            self._service(job, port) if port is not None else self._batch(job),
-            cpu=job.resources.cpu or None,
-            memory=job.resources.memory or None,
-            artifact=self._source(job.artifact),
-            labels=noted,
-            submitted=submitted,
-            decided=decided,
-        )
+        argv = self._service(job, port) if port is not None else self._batch(job)
+        try:
+            self.launch(
+                job.id,
+                node,
+                argv,
+                cpu=job.resources.cpu or None,
+                memory=job.resources.memory or None,
+                artifact=self._source(job.artifact),
+                labels=noted,
+                submitted=submitted,
+                decided=decided,
+            )
+        except TestbedError:
+            self._check_up(node)
+            raise
+
+    def _check_up(self, node: str) -> None:
+        try:
+            condition.check_up(self.paths.node(node), node)
+        except node_errors.NodeError as error:
+            raise NodeLostError(str(error)) from error
 
     def resize(self, job: str, resources: Resources) -> None:
         """Let a running job go on with other resources; an amount of zero stays as it is.
@@ -125,6 +143,8 @@ class LocalBackend:
                 return self._note(message)
             if message["event"] == "layer":
                 return _layer_event(message)
+            if message["event"] == "node":
+                return NodeEvent(message["node"], message["health"], message["mono"])
         return None
 
     # What the local testbed can do beside.
@@ -311,6 +331,7 @@ def _job_state(record: Mapping[str, Any]) -> JobState:
         stamps=record["stamps"],
         labels=record["labels"],
         error=record.get("error"),
+        lost=record.get("lost", False),
     )
 
 
@@ -318,7 +339,7 @@ def _layer_event(message: Mapping[str, Any]) -> LayerEvent:
     return LayerEvent(
         name=message["layer"],
         node=message["node"],
-        begins=message["action"] == "on",
+        action=message["action"],
         planned=message["planned"],
         actual=message["actual"],
         error=message.get("error"),

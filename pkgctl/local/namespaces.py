@@ -8,22 +8,20 @@ testbed are under one mount, so letting go of that lets go of every node, whoeve
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pkgctl.nodeside import jobs, netlink, syscalls
+from pkgctl.nodeside import jobs, netlink, places, syscalls
 
-KINDS = {
-    "net": syscalls.CLONE_NEWNET,
-    "uts": syscalls.CLONE_NEWUTS,
-    "ipc": syscalls.CLONE_NEWIPC,
-    "mnt": syscalls.CLONE_NEWNS,
-}
+KINDS = places.KINDS
+host = places.returning
+enter = places.enter
 # The root of a node is an overlay on the machine's own: what the node writes is kept here.
 _WRITABLE = "size=512m,mode=755"
 _OWN_FOLDERS = {"/run": "size=64m,mode=755", "/tmp": "size=256m,mode=1777"}
+# A name has addresses of both families; whoever asks for neither gets the one to measure with.
+_IPV4_FIRST = "precedence ::ffff:0:0/96 100\n"
 _SHARED_TREES = ("/proc", "/dev")
 _NOT_CARRIED = ("/proc", "/sys", "/dev", "/run", "/tmp")
 
@@ -53,24 +51,6 @@ class Root:
     needed: tuple[str, ...] = ()
 
 
-@contextmanager
-def host() -> Iterator[None]:
-    """Come back to the namespaces of now when the block ends."""
-    # A mount namespace can be entered only by a thread that shares its folders with no other.
-    syscalls.unshare(syscalls.CLONE_FS)
-    held = {
-        kind: os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in KINDS
-    }
-    folder = Path.cwd()
-    try:
-        yield
-    finally:
-        for kind, descriptor in held.items():
-            syscalls.setns(descriptor, KINDS[kind])
-            os.close(descriptor)
-        os.chdir(folder)
-
-
 def pin(kinds: dict[str, int], place: Path) -> None:
     """Bind each namespace, by its open descriptor, to a file in place, and close the descriptor."""
     place.mkdir()
@@ -86,16 +66,6 @@ def current(*kinds: str) -> dict[str, int]:
     return {
         kind: os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds
     }
-
-
-def enter(place: Path, *kinds: str) -> None:
-    """Enter pinned namespaces; the mount namespace comes last, for it hides the pins."""
-    held = [
-        (kind, os.open(place / kind, os.O_RDONLY | os.O_CLOEXEC)) for kind in KINDS if kind in kinds
-    ]
-    for kind, descriptor in held:
-        syscalls.setns(descriptor, KINDS[kind])
-        os.close(descriptor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +131,7 @@ def make_root(root: Root, name: str) -> None:
     os.chdir(view)
     syscalls.pivot_root_here()
     Path("/etc/hostname").write_text(f"{name}\n")
+    Path("/etc/gai.conf").write_text(_IPV4_FIRST)
     Path(jobs.ARTIFACTS).mkdir(parents=True, exist_ok=True)
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from pkgctl import project
@@ -20,14 +21,27 @@ from pkgctl.errors import MissingCapability, TestbedError
 from pkgctl.local import namespaces
 from pkgctl.local.namespaces import Root, Sockets
 from pkgctl.local.paths import Paths
-from pkgctl.local.planning import GATEWAY, INTERFACE, NETWORK, Plan
-from pkgctl.nodeside import cgroups, disks, identity, layers, links, quotas, rtnl, sampler, syscalls
+from pkgctl.local.planning import GATEWAY, INTERFACE, NETWORK, NETWORK6, Plan, second
+from pkgctl.nodeside import (
+    cgroups,
+    disks,
+    identity,
+    layers,
+    linkkernel,
+    links,
+    quotas,
+    rtnl,
+    sampler,
+    shaping,
+    syscalls,
+)
 from pkgctl.nodeside import netlink as wire
 
 Identity = identity.Identity
+Network = IPv4Network | IPv6Network
 port = sampler.port
 MTU = 1500
-_NO_IPV6 = Path("/proc/sys/net/ipv6/conf/default/disable_ipv6")
+_IPV6 = Path("/proc/sys/net/ipv6/conf")
 
 
 class Builder:
@@ -119,7 +133,7 @@ class Builder:
     def _isolate(self, node: Identity, scratch: Path) -> Sockets:
         with namespaces.host():
             sockets = namespaces.new_network()
-            _quiet_ipv6()
+            _plain_ipv6()
             namespaces.make_root(self._root(node, scratch), node.name)
             for disk in node.disks.values():
                 disks.attach(disk)
@@ -167,26 +181,20 @@ class Builder:
                 continue
             index, rate = indexes[port(node.address)], self._plan.download[node.name] // 8
             messages += [
-                rtnl.htb(index, links.ROOT, 1),
-                rtnl.htb_class(index, links.ROOT, links.ROOT | 1, rtnl.Rates(rate, rate)),
-                rtnl.leaf(index, links.ROOT | 1, 1 << 16, links.queue(rate, 0.0)),
+                rtnl.htb(index, shaping.ROOT, 1),
+                rtnl.htb_class(index, shaping.ROOT, shaping.ROOT | 1, rtnl.Rates(rate, rate)),
+                rtnl.leaf(index, shaping.ROOT | 1, 1 << 16, shaping.queue(rate, 0.0)),
             ]
         route.request(messages)
 
     def _shape(self, node: Identity, sockets: Sockets) -> None:
         index = rtnl.link_index(sockets.route, INTERFACE)
-        sockets.route.request(
-            [
-                rtnl.link_up(1),
-                rtnl.address(index, f"{node.address}/{NETWORK.prefixlen}"),
-                rtnl.link_up(index),
-                rtnl.route(index, str(NETWORK), GATEWAY),
-                rtnl.neighbour(index, GATEWAY, hardware(GATEWAY)),
-            ]
+        sockets.route.request(_settled(node, index))
+        then = shaping.wanted_state(
+            node, self._plan.egress(node.name), self._plan.ingress(node.name)
         )
-        asked = links.Wanted(self._plan.egress(node.name), self._plan.ingress(node.name))
-        kernel = links.Kernel(sockets.route, sockets.filter, index, INTERFACE)
-        kernel.apply(links.plan(index, links.State(), links.wanted_state(node, asked)))
+        kernel = linkkernel.Kernel(sockets.route, sockets.filter, index, INTERFACE)
+        kernel.apply(shaping.plan(index, shaping.State(), then))
 
 
 def limits(node: Identity) -> dict[str, float | int]:
@@ -194,11 +202,33 @@ def limits(node: Identity) -> dict[str, float | int]:
     return {"cpu": node.cpu, "memory": node.memory, "pids": node.pids}
 
 
+def _settled(node: Identity, index: int) -> list[wire.Message]:
+    """Return what gives a node its addresses, and its way to all others by the switch."""
+    ends: list[tuple[str, Network, str]] = [(node.address, NETWORK, GATEWAY)]
+    if node.address6:
+        ends.append((node.address6, NETWORK6, second(GATEWAY)))
+    up = [rtnl.link_up(1), rtnl.link_up(index)]
+    return up + [
+        message
+        for address, network, gateway in ends
+        for message in (
+            rtnl.address(index, f"{address}/{network.prefixlen}"),
+            rtnl.route(index, str(network), gateway),
+            rtnl.neighbour(index, gateway, hardware(GATEWAY)),
+        )
+    ]
+
+
 def _toward(node: Identity, index: int) -> list[wire.Message]:
     """Return what tells the switch the way to a node."""
+    hosts = [(node.address, 32)] + ([(node.address6, 128)] if node.address6 else [])
     return [
-        rtnl.route(index, f"{node.address}/32"),
-        rtnl.neighbour(index, node.address, hardware(node.address)),
+        message
+        for address, length in hosts
+        for message in (
+            rtnl.route(index, f"{address}/{length}"),
+            rtnl.neighbour(index, address, hardware(node.address)),
+        )
     ]
 
 
@@ -215,18 +245,28 @@ def make_switch(paths: Paths) -> None:
     """
     with namespaces.host():
         syscalls.unshare(syscalls.CLONE_NEWNET)
-        _quiet_ipv6()
+        _plain_ipv6()
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        own = [f"{GATEWAY}/32"]
+        if has_ipv6():
+            (_IPV6 / "all" / "forwarding").write_text("1")
+            own.append(f"{second(GATEWAY)}/128")
         with wire.Socket(wire.NETLINK_ROUTE) as route:
-            route.request([rtnl.link_up(1), rtnl.address(1, f"{GATEWAY}/32")])
+            route.request([rtnl.link_up(1), *(rtnl.address(1, each) for each in own)])
         pins = namespaces.current("net")
     namespaces.pin(pins, paths.switch)
 
 
-def _quiet_ipv6() -> None:
-    """Keep the kernel from giving new links addresses that nobody asked for."""
-    if _NO_IPV6.exists():
-        _NO_IPV6.write_text("1")
+def has_ipv6() -> bool:
+    """Return whether this machine's kernel speaks IPv6."""
+    return _IPV6.exists()
+
+
+def _plain_ipv6() -> None:
+    """Keep the kernel from giving new links addresses and routes that nobody asked for."""
+    if has_ipv6():
+        for name, value in (("addr_gen_mode", "1"), ("accept_ra", "0"), ("accept_dad", "0")):
+            (_IPV6 / "default" / name).write_text(value)
 
 
 def unplug(paths: Paths, addresses: Sequence[str]) -> None:

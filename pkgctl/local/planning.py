@@ -19,6 +19,8 @@ from pkgctl.topology import Node, Topology
 
 NETWORK = ipaddress.IPv4Network("10.77.0.0/16")
 GATEWAY = str(NETWORK[-2])
+# A node has the same number in both networks.
+NETWORK6 = ipaddress.IPv6Network("fd77:7067::/64")
 INTERFACE = "eth0"
 # A class number is a node's number in the network: HTB has room for so many.
 MOST_NODES = 0x6000
@@ -71,6 +73,7 @@ class Plan:
             "role": node.role,
             "labels": dict(node.labels),
             "address": known.address,
+            "address6": known.address6,
             "interface": known.interface,
             "cpu": node.cpu,
             "memory": node.memory,
@@ -103,19 +106,27 @@ def matrix_from_dict(links: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Ma
     }
 
 
-def plan(topology: Topology, paths: Paths, known: Mapping[str, str] | None = None) -> Plan:
+def plan(
+    topology: Topology,
+    paths: Paths,
+    known: Mapping[str, str] | None = None,
+    *,
+    ipv6: bool = True,
+) -> Plan:
     """Return the testbed that a topology asks for.
 
     Args:
         topology: what is asked for.
         paths: where its things go.
         known: addresses that nodes have already and keep.
+        ipv6: whether nodes have IPv6 addresses too.
 
     Raises:
         SpecError: if there are more nodes than addresses.
     """
     addresses = allocate([node.name for node in topology.nodes], known or {})
-    nodes = {node.name: _identity(node, addresses, paths) for node in topology.nodes}
+    seconds = {name: second(address) if ipv6 else "" for name, address in addresses.items()}
+    nodes = {node.name: _identity(node, addresses, seconds, paths) for node in topology.nodes}
     download = {node.name: node.access_down for node in topology.nodes if node.access_down}
     return Plan(topology, nodes, download, topology.matrix())
 
@@ -141,7 +152,15 @@ def allocate(names: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _identity(node: Node, addresses: Mapping[str, str], paths: Paths) -> ids.Identity:
+def second(address: str) -> str:
+    """Return the IPv6 address of whoever has an IPv4 address in NETWORK."""
+    number = int(ipaddress.IPv4Address(address)) - int(NETWORK.network_address)
+    return str(NETWORK6[number])
+
+
+def _identity(
+    node: Node, addresses: Mapping[str, str], seconds: Mapping[str, str], paths: Paths
+) -> ids.Identity:
     disks = {
         name: ids.Disk(f"{ids.DIRECTORY}/disks/{name}.img", disk.mount, disk.size)
         for name, disk in node.disks.items()
@@ -160,13 +179,16 @@ def _identity(node: Node, addresses: Mapping[str, str], paths: Paths) -> ids.Ide
         pids=node.pids,
         disks=disks,
         directory=str(paths.node(node.name)),
+        address6=seconds[node.name],
+        peers6={name: each for name, each in seconds.items() if each and name != node.name},
     )
 
 
 def hosts_file(nodes: Mapping[str, ids.Identity]) -> str:
-    """Return the /etc/hosts of all nodes."""
+    """Return the /etc/hosts of all nodes; of a name's two addresses programs take IPv4 first."""
     lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
     lines += [f"{known.address} {name}" for name, known in nodes.items()]
+    lines += [f"{known.address6} {name}" for name, known in nodes.items() if known.address6]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from pkgctl.errors import TestbedError
 from pkgctl.local.holding import Outcome, explained, locked, require_root
 from pkgctl.local.paths import STORE, Paths
-from pkgctl.nodeside import cgroups, syscalls
+from pkgctl.nodeside import cgroups, daemon, syscalls
 
 _CONTROL = "control"
 
@@ -51,6 +51,9 @@ def remove(paths: Paths) -> list[str]:
         lines = [f"- node {name}" for name in json.loads(paths.state.read_text())["nodes"]]
     behind = images(paths)
     group = cgroups.group(paths.cgroup)
+    with suppress(OSError):
+        # The agent and the delay line start one another when one of them ends.
+        (paths.run / daemon.DOWN).touch()
     kill(group, _ourselves())
     for place in (paths.pins, paths.run):
         while _is_mount(place):

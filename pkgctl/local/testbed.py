@@ -16,11 +16,14 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from pkgctl.errors import MissingCapability, PkgctlError, SpecError, TestbedError, nearest
-from pkgctl.local import namespaces, nodes, planning
+from pkgctl.errors import PkgctlError, TestbedError
+from pkgctl.local import foresight, namespaces, nodes, planning
 from pkgctl.local.holding import Outcome, explained, locked, require_root
-from pkgctl.local.paths import Paths, testbeds
+from pkgctl.local.paths import Paths
 from pkgctl.local.removal import kill, remove
+from pkgctl.local.state import AGENT_SOCKET
+from pkgctl.local.state import node_state as node_state
+from pkgctl.local.state import read_state as read_state
 from pkgctl.nodeside import (
     cgroups,
     channel,
@@ -35,41 +38,7 @@ from pkgctl.nodeside import (
 from pkgctl.nodeside import errors as node_errors
 from pkgctl.topology import Topology, check_machine
 
-AGENT_SOCKET = "agent.sock"
 _CONTROL = "control"
-
-
-def read_state(paths: Paths) -> dict[str, Any]:
-    """Return the description of a running testbed.
-
-    Raises:
-        TestbedError: if it is not up, with the names of those that are.
-    """
-    try:
-        state: dict[str, Any] = json.loads(paths.state.read_text())
-    except FileNotFoundError as error:
-        running = [name for name in testbeds() if Paths(name).state.exists()]
-        others = f"; running are {', '.join(running)}" if running else ""
-        raise TestbedError(f"no testbed {paths.name!r} is up: run `pkgctl up`{others}") from error
-    except PermissionError as error:
-        raise MissingCapability(
-            "testbeds belong to root: run as root, with sudo for example"
-        ) from error
-    except ValueError as error:
-        raise TestbedError(f"{paths.state} cannot be read ({error}): run `pkgctl down`") from error
-    return state
-
-
-def node_state(state: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """Return one node's part of a testbed's description.
-
-    Raises:
-        SpecError: if there is no such node, with the nearest name.
-    """
-    if name not in state["nodes"]:
-        raise SpecError(f"no node {name!r}; {nearest(name, list(state['nodes']))}")
-    found: Mapping[str, Any] = state["nodes"][name]
-    return found
 
 
 def warnings(topology: Topology) -> list[str]:
@@ -98,12 +67,14 @@ def up(topology: Topology, paths: Paths, *, dry_run: bool = False) -> Outcome:
     with locked():
         before = json.loads(paths.state.read_text()) if paths.state.exists() else None
         known = {name: node["address"] for name, node in before["nodes"].items()} if before else {}
-        plan = planning.plan(topology, paths, known)
+        plan = planning.plan(topology, paths, known, ipv6=nodes.has_ipv6())
         with explained():
             lines = (
                 _change(before, plan, paths, dry_run) if before else _create(plan, paths, dry_run)
             )
-    return Outcome(bool(lines), lines, warnings(topology), time.monotonic() - started)
+    seconds = time.monotonic() - started
+    told = warnings(topology) + foresight.of_matrix(plan.matrix)
+    return Outcome(bool(lines), lines, told, seconds)
 
 
 def _memory() -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pkgctl.nodeside import Quality, cgroups, layers, links
+from pkgctl.nodeside import Quality, cgroups, condition, layers, links
 from pkgctl.scheduling.backend import JobState
 from pkgctl.scheduling.job import JobClass
 from pkgctl.scheduling.resources import Resources
@@ -87,6 +87,7 @@ def _node(
         labels=node["labels"],
         capacity=capacity,
         allocatable=_allocatable(node["cgroup"], capacity),
+        ready=condition.is_up(condition.load(node["directory"])),
         artifacts=frozenset(artifacts),
         jobs=tuple(jobs),
     )

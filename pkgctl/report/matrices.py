@@ -89,6 +89,7 @@ def _link_square(src: str, dst: str, link: Mapping[str, object] | None) -> Squar
 def link_text(link: Mapping[str, object]) -> str:
     """Return what was asked of a link, what was measured, and the verdict, in one line."""
     asked = f"asked {_rate(link['asked_rate'])}, RTT {_seconds(link['asked_rtt'])}"
+    asked += f", loss {_share(link['asked_loss'])}"
     rtt = f"RTT {_seconds(link['rtt_p50'])}"
     found = f"measured {_rate(link['goodput'], ABSENT)}, {rtt}, loss {_share(link['loss'])}"
     reason = f" ({link['reason']})" if link["reason"] else ""
@@ -136,8 +137,9 @@ def _site_square(src: str, dst: str, counts: Mapping[str, int] | None) -> Square
 
 
 LINK_HEADERS = (
-    "from", "to", "verdict", "rate asked", "goodput expected", "goodput", "RTT asked", "RTT p50",
-    "RTT p95", "tolerance", "loss asked", "loss", "reason",
+    "from", "to", "verdict", "RTT asked", "RTT p50", "RTT p95", "tolerance", "RTT verdict",
+    "rate asked", "goodput asked", "goodput", "tolerance", "goodput verdict",
+    "loss asked", "loss", "tolerance", "loss verdict", "reason",
 )  # fmt: skip
 
 
@@ -154,19 +156,29 @@ def link_listing(evaluation: Evaluation) -> Listing | None:
 
 
 def _link_row(link: Mapping[str, object]) -> tuple[str, ...]:
+    expected = link["asked_loss"] if link["loss_expected"] is None else link["loss_expected"]
     return (
         str(link["src"]),
         str(link["dst"]),
         str(link["verdict"]),
+        *(_seconds(link[name]) for name in ("asked_rtt", "rtt_p50", "rtt_p95")),
+        *_judged(link, "rtt", "s"),
         _rate(link["asked_rate"]),
         _rate(link["goodput_expected"], ABSENT),
         _rate(link["goodput"], ABSENT),
-        *(_seconds(link[name]) for name in ("asked_rtt", "rtt_p50", "rtt_p95")),
-        f"±{_seconds(link['tolerance_rtt'])}" if link["tolerance_rtt"] is not None else ABSENT,
-        _share(link["asked_loss"]),
+        *_judged(link, "goodput", "bit/s"),
+        _share(expected),
         _share(link["loss"]),
+        *_judged(link, "loss", "share"),
         str(link["reason"] or ""),
     )
+
+
+def _judged(link: Mapping[str, object], part: str, unit: str) -> tuple[str, str]:
+    """Return the tolerance of one part of a link's quality, and the verdict on it."""
+    tolerance, verdict = link[f"tolerance_{part}"], link[f"verdict_{part}"]
+    shown = f"±{show(tolerance, unit)}" if isinstance(tolerance, float) else ABSENT
+    return shown, str(verdict or ABSENT)
 
 
 # Nodes

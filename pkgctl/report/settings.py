@@ -8,11 +8,10 @@ from pathlib import Path
 
 import yaml
 
+from pkgctl.nodeside import words
+
 # The words of a perturbation that say what it does, not where and when.
-WORDS = (
-    "bw", "delay", "jitter", "loss", "duplicate", "reorder", "corrupt", "partition",
-    "cpu", "mem", "io", "pids", "disk", "fill", "health",
-)  # fmt: skip
+WORDS = words.SETTING_WORDS
 LONGEST = 80
 LARGEST = 1 << 20
 

@@ -28,6 +28,7 @@ class JobState:
         stamps: submitted, decided, artifact, started, ready, finished, on the clock of the backend.
         labels: what its starter noted about it.
         error: why it failed, in words.
+        lost: whether it ended because its node went down.
     """
 
     id: str
@@ -39,6 +40,7 @@ class JobState:
     stamps: Mapping[str, float] = field(default_factory=dict)
     labels: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+    lost: bool = False
 
     @property
     def has_ended(self) -> bool:
@@ -53,12 +55,12 @@ class JobState:
 
 @dataclass(frozen=True, slots=True)
 class LayerEvent:
-    """A disturbance that began or ended on a node; times are the backend's clock.
+    """A disturbance that began, changed or ended on a node; times are the backend's clock.
 
     Attributes:
         name: the disturbance.
         node: where.
-        begins: whether it began.
+        action: ``on``, ``change`` (a step of a ramp or a trace) or ``off``.
         planned: when it should have.
         actual: when it did.
         error: why it could not, in words.
@@ -66,13 +68,33 @@ class LayerEvent:
 
     name: str
     node: str
-    begins: bool
+    action: str
     planned: float
     actual: float
     error: str | None = None
 
 
-Event = JobState | LayerEvent
+@dataclass(frozen=True, slots=True)
+class NodeEvent:
+    """A node that was lost, or is back.
+
+    Attributes:
+        node: the node.
+        health: running, paused, stopped or crashed.
+        actual: when it became so, on the backend's clock.
+    """
+
+    node: str
+    health: str
+    actual: float
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can take jobs."""
+        return self.health == "running"
+
+
+Event = JobState | LayerEvent | NodeEvent
 
 
 class Backend(Protocol):
@@ -98,6 +120,9 @@ class Backend(Protocol):
             submitted: when it was submitted, on the backend's clock.
             decided: when its node was chosen.
             labels: what to note about it.
+
+        Raises:
+            NodeLostError: if the node cannot take jobs any more.
         """
 
     def resize(self, job: str, resources: Resources) -> None:

@@ -18,7 +18,7 @@ from pydantic import Field, ValidationError
 from pkgctl import documents, project, topology
 from pkgctl.documents import Document
 from pkgctl.errors import SpecError, nearest
-from pkgctl.nodeside import selection
+from pkgctl.nodeside import perturbation, selection, words
 from pkgctl.spec import check, substitute
 from pkgctl.spec.check import Misplaced
 from pkgctl.spec.fields import Model
@@ -224,10 +224,28 @@ def _cells(head: Head, values: Values, net: topology.Topology, file: Path) -> li
     cells = []
     for levels in substitute.cross(head.factors):
         direct = {name: levels[name] for name in DIRECT if name in levels and name not in raw}
-        body = Body.model_validate({**substitute.fill(raw, levels), **direct})
+        filled = _complete(substitute.fill(raw, levels), head.seed, file)
+        body = Body.model_validate({**filled, **direct})
         _check_body(body, nodes, file, direct)
         cells.append(Cell(substitute.cell_id(levels), levels, body))
     return cells
+
+
+def _complete(raw: dict[str, Any], seed: int, file: Path) -> dict[str, Any]:
+    """Return a cell's values with a seed for each perturbation, and whole paths of its files."""
+    found = raw.get("perturbations")
+    if not isinstance(found, dict):
+        return raw
+    complete = {
+        name: {
+            "seed": words.seed_of(seed, "perturb", name),
+            **perturbation.located(given, file.parent, Path.cwd()),
+        }
+        if isinstance(given, dict)
+        else given
+        for name, given in found.items()
+    }
+    return {**raw, "perturbations": complete}
 
 
 def _check_body(body: Body, nodes: check.Nodes, file: Path, direct: Values) -> None:

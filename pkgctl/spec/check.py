@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pkgctl.documents import Steps
 from pkgctl.errors import SpecError, nearest
-from pkgctl.nodeside import selection
+from pkgctl.nodeside import perturbation, selection, timewords
 from pkgctl.scheduling import registry
 from pkgctl.spec.fields import Selector
 from pkgctl.spec.models import Arrivals, Body, Place
@@ -83,6 +83,36 @@ def _check_perturbations(body: Body, nodes: Nodes) -> None:
             raise Misplaced(str(error), "perturbations", name) from error
         if read.start >= body.duration:
             raise Misplaced("start: the run is over by then", "perturbations", name)
+        _check_job(name, read, body)
+    for name in body.active:
+        _check_order(name, body)
+
+
+def _check_job(name: str, read: perturbation.Perturbation, body: Body) -> None:
+    """Refuse to wait for a job of which no service or queue could be the owner."""
+    kind, job = timewords.subject(read.timing) or ("", "")
+    owners = (*body.services, *body.jobs)
+    if kind == "job" and not any(job == each or job.startswith(f"{each}-") for each in owners):
+        raise Misplaced(
+            f"when: no service or queue is called {job!r}; {nearest(job, owners)}",
+            *("perturbations", name),
+        )
+
+
+def _check_order(name: str, body: Body) -> None:
+    """Refuse to wait for a perturbation that does not come, or that waits for this one."""
+    waited: list[str] = []
+    at: str | None = name
+    while at is not None:
+        if at in waited:
+            raise Misplaced(f"after: {' waits for '.join([*waited, at])}", "perturbations", name)
+        waited.append(at)
+        at = timewords.predecessor(body.disturbance(at).timing)
+        if at is not None and at not in body.active:
+            hint = nearest(at, body.active)
+            raise Misplaced(
+                f"after: {at!r} is not applied in this cell; {hint}", "perturbations", name
+            )
 
 
 def _places(body: Body) -> Iterator[tuple[Steps, Place]]:

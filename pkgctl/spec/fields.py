@@ -81,9 +81,12 @@ def job_label(text: object) -> str:
 
 def _read_choice(value: object) -> Selector:
     try:
-        return selection.read("", value)
+        choice = selection.read("", value)
     except ValueError as error:
         raise ValueError(str(error).lstrip(":. ")) from error
+    if choice.is_random:
+        raise ValueError("nodes are drawn at random for perturbations only; name them here")
+    return choice
 
 
 def _read_words(words: dict[str, Any]) -> dict[str, Any]:
@@ -91,6 +94,8 @@ def _read_words(words: dict[str, Any]) -> dict[str, Any]:
     for word in ("name", "timeline"):
         if word in words:
             raise ValueError(f"{word}: the experiment sets it; leave it out")
+    if "lease" in words:
+        raise ValueError("lease: a perturbation of an experiment ends with its run; leave it out")
     perturbation.read(words)
     return words
 

@@ -239,7 +239,7 @@ class Body(Model):
         ends += [queue.start + queue.duration for queue in self.jobs.values()]
         ends += [step.at for service in self.services.values() for step in service.scale]
         for read in map(self.disturbance, self.perturbations):
-            ends.append(read.start + (read.duration or 0.0))
+            ends.append(read.start if read.timing.ends is None else read.timing.ends)
         return max(ends)
 
     @model_validator(mode="after")

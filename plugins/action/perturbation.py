@@ -6,13 +6,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 
-from ..module_utils import perturbation
+from ..module_utils import perturbation, tracefiles
 from ..module_utils.selection import Node
+from ..module_utils.specifications import ARMING
+from ..module_utils.tracefiles import FileReader
 
 GROUP = "nodes"
 # Variables with these beginnings are for Ansible and for the inventory.
@@ -42,7 +45,8 @@ class ActionModule(ActionBase):
             words = given_words(load_extra_vars(self._loader))
         try:
             found = nodes(task_vars or {})
-            return {**result, **_MEANINGS[arguments["meaning"]](words, found)}
+            read_file = tracefiles.beside(Path.cwd(), Path(self._loader.get_basedir()))
+            return {**result, **_MEANINGS[arguments["meaning"]](words, found, read_file)}
         except ValueError as error:
             return {**result, "failed": True, "msg": str(error)}
 
@@ -75,23 +79,32 @@ def _node(name: str, variables: Mapping[str, Any]) -> Node:
     )
 
 
-def _disturb(words: Mapping[str, Any], found: list[Node]) -> dict[str, Any]:
-    asked = perturbation.read(words)
+def _disturb(words: Mapping[str, Any], found: list[Node], read_file: FileReader) -> dict[str, Any]:
+    asked = perturbation.read(words, read_file)
     plan = asked.plan(found)
     return {
         "layer": asked.name,
         "hosts": list(plan),
         "plan": plan,
+        "force": asked.force,
+        "lease": words.get("lease"),
         "timeline": asked.timeline,
         "begins": asked.timeline is not None and "timeline" not in words,
-        "start": words.get("start"),
-        "duration": words.get("duration"),
+        "times": _times(words, asked) if asked.timeline is not None else {},
     }
 
 
-def _heal(words: Mapping[str, Any], found: list[Node]) -> dict[str, Any]:
+def _times(words: Mapping[str, Any], asked: perturbation.Perturbation) -> dict[str, Any]:
+    """Return the times as options, with the rows of a trace for the name of its file."""
+    given = {word: words[word] for word in ARMING if words.get(word) is not None}
+    if asked.timing.trace is not None:
+        given["trace"] = [[moment, dict(row)] for moment, row in asked.timing.trace]
+    return {**given, "seed": asked.seed}
+
+
+def _heal(words: Mapping[str, Any], found: list[Node], _: FileReader) -> dict[str, Any]:
     asked = perturbation.read_healing(words)
-    return {"layer": asked.name or "*", "hosts": asked.hosts(found)}
+    return {"layers": list(asked.names) or ["*"], "hosts": asked.hosts(found)}
 
 
 _MEANINGS = {"disturb": _disturb, "heal": _heal}

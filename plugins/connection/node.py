@@ -26,6 +26,14 @@ options:
     required: true
     vars:
       - name: pkgctl_cgroup
+  directory:
+    description:
+      - The node's own folder, which tells whether it is running.
+      - Nothing runs on a node that is paused, stopped or crashed. It is then unreachable to tasks,
+        but not to the actions of this collection that make it so and bring it back.
+    type: str
+    vars:
+      - name: pkgctl_directory
   limits:
     description:
       - Whether what runs in the node counts against its limits of CPU, memory and processes.
@@ -66,14 +74,22 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNo
 from ansible.plugins.connection.local import Connection as LocalConnection
 from ansible.utils.display import Display
 
-from ..module_utils import cgroups, syscalls
+from ..module_utils import cgroups, condition, syscalls
+from ..module_utils.errors import NodeError
 
 display = Display()
 
 KINDS = {"net": "--net", "mnt": "--mount", "uts": "--uts", "ipc": "--ipc"}
 SESSION = "session"
 # To the kernel 0 is whoever writes: the shell joins each group, then becomes what enters the node.
-_JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1" || exit 1; shift; done; shift; exec "$@"'
+# Once joined it looks again whether the node is up: a layer of its health would say otherwise.
+_JOIN = """
+health=$1; shift
+while [ "$1" != -- ]; do echo 0 >"$1" || exit 1; shift; done; shift
+[ -r "$health" ] && IFS= read -r layers <"$health"
+case $layers in *'"health":'*) exit 255;; esac
+exec "$@"
+"""
 
 
 class Connection(LocalConnection):
@@ -97,6 +113,16 @@ class Connection(LocalConnection):
         self._connected = True
         return self
 
+    def _check_up(self) -> None:
+        """Refuse a node that is not running, in one line."""
+        directory = self.get_option("directory")
+        try:
+            now = condition.load(directory) if directory else condition.RUNNING
+        except NodeError as error:
+            raise AnsibleConnectionFailure(str(error)) from error
+        if not condition.is_up(now):
+            raise AnsibleConnectionFailure(f"node {self._play_context.remote_addr} is {now}")
+
     def _namespace(self, kind: str) -> str:
         return str(Path(self.get_option("namespaces"), kind))
 
@@ -105,10 +131,13 @@ class Connection(LocalConnection):
     ) -> tuple[int, bytes, bytes]:
         """Run a command in the node and return its exit status, output and error output."""
         self._connect()
+        self._check_up()
         display.vvv(f"EXEC {cmd}", host=self._play_context.remote_addr)
         with self._process(["/bin/sh", "-c", cmd]) as process:
             said, complained = self._ensure_become_success(process, None, sudoable)
             output, errors = process.communicate(in_data)
+        if process.returncode:
+            self._check_up()
         return process.returncode, said + output, complained + errors
 
     def call(self, work: Callable[[], Mapping[str, object]]) -> dict[str, Any]:
@@ -144,6 +173,7 @@ class Connection(LocalConnection):
     def put_file(self, in_path: str, out_path: str) -> None:
         """Copy a file of the controller into the node."""
         self._connect()
+        self._check_up()
         display.vvv(f"PUT {in_path} TO {out_path}", host=self._play_context.remote_addr)
         if not Path(in_path).is_file():
             raise AnsibleFileNotFound(f"there is no file {in_path}")
@@ -157,6 +187,7 @@ class Connection(LocalConnection):
     def fetch_file(self, in_path: str, out_path: str) -> None:
         """Copy a file of the node to the controller."""
         self._connect()
+        self._check_up()
         display.vvv(f"FETCH {in_path} TO {out_path}", host=self._play_context.remote_addr)
         with (
             Path(out_path).open("wb") as target,
@@ -202,7 +233,8 @@ class Connection(LocalConnection):
         if not session.exists():
             session.create()
         groups = [str(folder / "cgroup.procs") for folder in session.homes()]
-        return ["/bin/sh", "-c", _JOIN, "sh", *groups, "--", *enter]
+        health = str(Path(self.get_option("directory") or "/", condition.STORE))
+        return ["/bin/sh", "-c", _JOIN, "sh", health, *groups, "--", *enter]
 
     def reset(self) -> None:
         """Nothing is kept open between commands."""

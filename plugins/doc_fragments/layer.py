@@ -36,6 +36,18 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  force:
+    description:
+      - Do it though something is lost by it, such as when memory is lowered below what is in use.
+    type: bool
+    default: false
+  lease:
+    description:
+      - How long the layer stays while nobody renews it, such as V(10m). A layer that ends by itself
+        needs none.
+      - V(none) keeps it until it is taken away.
+    type: str
+    default: 10m
   timeline:
     description:
       - The name of a timeline. If it is given, nothing is changed now. The node's agent is told to
@@ -45,12 +57,53 @@ options:
   start:
     description:
       - The time from the timeline's beginning to the onset, such as V(2s). At once if left out.
+      - With O(when) it counts from when the condition comes true.
       - Needs O(timeline).
     type: str
   duration:
     description:
       - The time from the onset to the end, such as V(30s). Without it the layer stays until it is
-        taken away.
+        taken away, or until its O(lease) runs out.
       - Needs O(timeline).
     type: str
+  ramp:
+    description:
+      - How the layer comes to its values. V(5s) is steadily, with an update each 100 ms. V(5s/4) is
+        in four steps.
+      - Needs O(timeline).
+    type: str
+  repeat:
+    description:
+      - How often the layer sets in, and how long from onset to onset. V(3/20s) is three times, one
+        each 20 s. V(20s) is without end.
+      - Needs O(timeline) and O(duration).
+    type: str
+  flap:
+    description:
+      - How long the layer is on and off by turns, such as V(2s/1s). With V(2s/1s/random) the spells
+        are drawn from O(seed), and these are their means.
+      - Needs O(timeline).
+    type: str
+  trace:
+    description:
+      - What links follow. A list of pairs, each the seconds after the onset and a mapping of
+        C(rate) (bits a second), C(delay) and C(jitter) (seconds), C(loss) and others (parts).
+      - The module M(pkgctl.testbed.perturbation) makes it from a file.
+      - Needs O(timeline).
+    type: raw
+  when:
+    description:
+      - A condition with which the layer sets in. One of V(requests > 1000), V(node edge-2 ready),
+        V(node edge-2 down), V(job web ready) and V(job web finished).
+      - Needs O(timeline).
+    type: str
+  after:
+    description:
+      - Another layer, after whose end this one sets in, such as V(slow) or V(slow + 5s). If that
+        layer has no end, its onset counts.
+      - Needs O(timeline).
+    type: str
+  seed:
+    description: From what random spells are drawn. Follows from the layer's name if left out.
+    type: int
 """

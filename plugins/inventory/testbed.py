@@ -142,4 +142,5 @@ def host_variables(node: Mapping[str, Any]) -> dict[str, Any]:
         "pkgctl_disks": sorted(node["disks"]),
         "pkgctl_namespaces": node["namespaces"],
         "pkgctl_cgroup": node["cgroup"],
+        "pkgctl_directory": node["directory"],
     }

@@ -2,8 +2,10 @@
 """The node agent: what must happen later, or all the time, for all nodes of a local testbed.
 
 It starts, resizes and stops jobs and stamps their lives, samples usage, carries out armed
-timelines, and keeps the delay line running. Jobs are recorded on disk and links are the kernel's,
-so the agent may be killed and started again: jobs go on, links stay shaped.
+timelines, ends what nobody renews, and keeps the delay line running, as that keeps the agent.
+
+It may be killed at any time and started again: jobs go on and are found by their records, links
+stay shaped, and the journal says what was taken on and must go on or be healed.
 """
 
 from __future__ import annotations
@@ -14,23 +16,44 @@ import signal
 import socket
 import sys
 import time
-from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import channel, daemon, delayclient, identity, jobs, sampler, syscalls
+from . import (
+    channel,
+    condition,
+    daemon,
+    delayclient,
+    jobs,
+    journal,
+    kinds,
+    outline,
+    sampler,
+    syscalls,
+    traffic,
+)
+from .beside import Child, Result
 from .cgroups import group
-from .errors import AgentError
-from .identity import Identity
+from .errors import AgentError, DisturbanceError
+from .events import Events
 from .jobkeeper import JobKeeper
+from .leases import Leases
+from .ledger import Book
 from .loop import Loop
-from .server import Client, Server
+from .player import one_line
+from .server import Client, Operation, Server
+from .stage import Stage
 from .timelines import Timelines
+from .times import number
+from .waiting import Judge
 
 VERSION = 1
 SOCKET = "agent.sock"
-_KEPT_EVENTS = 20_000
 _SHORTEST_INTERVAL = 0.02
+# No sample is taken so shortly before a layer is to be switched.
+_QUIET = 0.03
+_SWEEP = 30.0
 
 Body = dict[str, Any]
 
@@ -42,88 +65,168 @@ class Agent:
         """Serve the testbed in directory; clients come through listener."""
         self._directory = directory
         self._loop = Loop()
-        self._sequence = 0
-        self._events: deque[Body] = deque(maxlen=_KEPT_EVENTS)
-        self._watchers: list[Client] = []
+        self._events = Events(self._loop)
+        self._stage = Stage(directory)
         self._traffic: sampler.Traffic | None = None
-        self._jobs = JobKeeper(directory, self._loop, self._node, self._tell)
-        self._timelines = Timelines(directory, self._loop, self._node, self._tell)
-        self._server = Server(
-            self._loop,
-            listener,
-            {
-                "ping": self._ping,
-                "job-start": lambda _, request: self._jobs.start(request),
-                "job-resize": lambda _, request: self._jobs.resize(request),
-                "job-stop": lambda _, request: self._jobs.stop(request),
-                "job-remove": lambda _, request: self._jobs.remove(request),
-                "job-list": lambda _, request: self._jobs.listing(request),
-                "artifact-drop": lambda _, request: self._jobs.drop_artifacts(request),
-                "artifact-list": lambda _, request: self._jobs.artifacts(request),
-                "events": self._stream_events,
-                "samples": self._stream_samples,
-                "timeline-arm": lambda _, request: self._timelines.arm(request),
-                "timeline-start": lambda _, request: self._timelines.start(request),
-                "timeline-cancel": lambda _, request: self._timelines.cancel(request),
-                "timeline-drop": lambda _, request: self._timelines.drop(request),
-            },
-        )
+        self._sampling: dict[Client, float] = {}
+        self._healths: dict[str, str] = {}
+        self._due_again = False
         self._guard_delay_line()
+        self._jobs = JobKeeper(
+            directory, self._loop, self._stage.node, self._tell, self._reconsider_soon
+        )
+        is_first = not (directory / journal.NAME).exists()
+        book = Book(directory / journal.NAME)
+        judge = Judge(book, self._stage, self._jobs.counts, self._jobs.status)
+        self._timelines = Timelines(self._loop, self._stage, book, judge, self._tell)
+        self._leases = Leases(
+            book, self._loop, self._events.is_renewing, self._timelines.heal, self._stage.holds
+        )
+        self._timelines.attach(self._leases.mind)
+        self._server = Server(self._loop, listener, self._operations())
+        self._take_up(is_first=is_first)
+
+    def _operations(self) -> dict[str, Operation]:
+        keeper, timelines, leases = self._jobs, self._timelines, self._leases
+        pairs = traffic.Pairs(self._directory, self._stage.node)
+        plain: dict[str, Callable[[Body], Body | None]] = {
+            "ping": self._ping,
+            "job-start": keeper.start,
+            "job-resize": keeper.resize,
+            "job-stop": keeper.stop,
+            "job-remove": keeper.remove,
+            "job-list": keeper.listing,
+            "artifact-drop": keeper.drop_artifacts,
+            "artifact-list": keeper.artifacts,
+            "traffic": pairs.read,
+            "timeline-arm": timelines.arm,
+            "timeline-start": timelines.start,
+            "timeline-cancel": timelines.cancel,
+            "timeline-drop": timelines.drop,
+            "timeline-list": lambda _: timelines.listing(),
+            "lease-set": self._set_lease,
+            "lease-drop": leases.drop,
+            "lease-list": lambda _: leases.listing(),
+            "layer-list": lambda _: outline.layers(timelines.steps(), leases.listing()["leases"]),
+            "node-changed": self._node_changed,
+        }
+        return {name: _plain(operation) for name, operation in plain.items()} | {
+            "events": self._events.stream,
+            "samples": self._stream_samples,
+        }
 
     def run(self) -> None:
-        """Serve for ever."""
+        """Serve until stop is called."""
         self._loop.run()
 
+    def stop(self) -> None:
+        """End after what is being done now."""
+        self._loop.stop()
+
     @staticmethod
-    def _ping(_: Client, __: Body) -> Body:
+    def _ping(_: Body) -> Body:
         mono, wall = syscalls.monotonic(), time.time()
         return {"pid": os.getpid(), "mono": mono, "wall": wall, "version": VERSION}
 
-    def _node(self, name: str) -> Identity:
-        folder = self._directory / "nodes" / name
-        if "/" in name or not folder.is_dir():
-            raise AgentError(f"there is no node {name!r}")
-        return identity.load(folder / "node.json")
+    def _set_lease(self, request: Body) -> Body:
+        return self._leases.set(self._stage.node(str(request["node"])).name, request)
 
-    def _stream_events(self, client: Client, request: Body) -> Body:
-        since = int(request.get("since", self._sequence))
-        missed = [event for event in self._events if event["seq"] > since]
+    # What happens by itself.
 
-        def catch_up() -> None:
-            for event in missed:
-                client.send(event)
+    def _take_up(self, *, is_first: bool) -> None:
+        """Go on where another agent was, and see that the nodes are what they were asked to be."""
+        names = [] if is_first else self._stage.finished()
+        for name in names:
+            self._healths[name] = self._health(name)
+        if names:
+            Child(self._loop, lambda: self._converge(names), self._converged)
+        self._timelines.resume()
+        self._leases.mind()
+        self._sweep()
 
-        self._watchers.append(client)
-        # The answer goes first.
-        self._loop.at(0.0, catch_up)
-        return {"seq": self._sequence}
+    def _converge(self, names: list[str]) -> Result:
+        self._stage.detach()
+        errors = []
+        for name in names:
+            for kind in kinds.NAMES:
+                try:
+                    self._stage.converge(name, kind)
+                except Exception as error:
+                    errors.append(f"{name}: {kind}: {one_line(error)}")
+        return {"errors": errors[:20]}
+
+    @staticmethod
+    def _converged(result: Result) -> None:
+        for error in (*result.get("errors", ()), *([result["error"]] if "error" in result else ())):
+            print(error, file=sys.stderr, flush=True)
+
+    def _sweep(self) -> None:
+        self._stage.sweep()
+        self._loop.at(syscalls.monotonic() + _SWEEP, self._sweep)
 
     def _tell(self, event: Body) -> None:
-        self._sequence += 1
-        told = {"seq": self._sequence, "mono": syscalls.monotonic(), "wall": time.time(), **event}
-        self._events.append(told)
-        self._watchers = [client for client in self._watchers if client.connected]
-        for client in self._watchers:
-            client.send(told)
+        self._events.tell(event)
+        if event.get("event") == "job":
+            self._reconsider_soon()
+        elif event.get("kind") == "health":
+            self._look(str(event["node"]))
 
-    def _stream_samples(self, client: Client, request: Body) -> Body:
-        interval = max(float(request.get("interval", 0.2)), _SHORTEST_INTERVAL)
-        now = syscalls.monotonic()
-        self._loop.at(now, lambda: self._sample(client, interval, now))
+    def _reconsider_soon(self) -> None:
+        """Let steps that wait for something look again, once for all that happens now."""
+        if not self._due_again:
+            self._due_again = True
+            self._loop.at(0.0, self._reconsider)
+
+    def _reconsider(self) -> None:
+        self._due_again = False
+        self._timelines.reconsider()
+
+    def _node_changed(self, request: Body) -> Body:
+        self._look(self._stage.node(str(request["node"])).name)
         return {}
 
-    def _sample(self, client: Client, interval: float, planned: float) -> None:
+    def _look(self, name: str) -> None:
+        """Tell of a node whose health is another than it was."""
+        now = self._health(name)
+        if now == self._healths.get(name, condition.RUNNING):
+            return
+        self._healths[name] = now
+        self._jobs.node_changed(name)
+        self._events.tell({"event": "node", "node": name, "health": now})
+        self._reconsider_soon()
+
+    def _health(self, name: str) -> str:
+        try:
+            return self._stage.health(name)
+        except DisturbanceError:
+            return condition.RUNNING
+
+    def _stream_samples(self, client: Client, request: Body) -> Body:
+        given = number("interval", request.get("interval", 0.2))
+        is_new = client not in self._sampling
+        self._sampling = {each: gap for each, gap in self._sampling.items() if each.connected}
+        self._sampling[client] = max(given, _SHORTEST_INTERVAL)
+        if is_new:
+            now = syscalls.monotonic()
+            self._loop.at(now, lambda: self._sample(client, now))
+        return {}
+
+    def _sample(self, client: Client, planned: float) -> None:
         if not client.connected:
             return
         mono = syscalls.monotonic()
+        due = self._timelines.next_due()
+        if due is not None and mono < due < mono + _QUIET:
+            self._loop.at(due + 1e-3, lambda: self._sample(client, planned))
+            return
         client.send({"mono": mono, "rows": self._rows()})
-        due = max(planned + interval, mono)
-        self._loop.at(due, lambda: self._sample(client, interval, due))
+        again = max(planned + self._sampling[client], mono)
+        self._loop.at(again, lambda: self._sample(client, again))
 
     def _rows(self) -> list[sampler.Row]:
         if self._traffic is None:
             self._traffic = sampler.Traffic(self._directory / "ns" / ".switch" / "net")
-        known = {path.name: self._node(path.name) for path in self._directory.glob("nodes/*")}
+        known = self._stage.known()
         running = [job for job in self._jobs.running() if job.node in known]
         return sampler.sample(
             [(node.name, node.address, group(node.cgroup)) for node in known.values()],
@@ -134,8 +237,14 @@ class Agent:
     def _guard_delay_line(self) -> None:
         """Start the delay line unless it runs, and again when it ends."""
         path = self._directory / "agent" / delayclient.SOCKET
-        daemon.ensure("delayline", self._directory, path)
-        client = channel.Client(path)
+        if daemon.is_going_down(self._directory):
+            return
+        try:
+            daemon.ensure("delayline", self._directory, path)
+            client = channel.Client(path)
+        except (AgentError, OSError):
+            self._loop.at(syscalls.monotonic() + 1.0, self._guard_delay_line)
+            return
 
         def restart(_: int) -> None:
             self._loop.forget(client.fileno())
@@ -145,13 +254,18 @@ class Agent:
         self._loop.watch(client.fileno(), restart)
 
 
+def _plain(operation: Callable[[Body], Body | None]) -> Operation:
+    """Return an operation that does not care who asks."""
+    return lambda _, request: operation(request)
+
+
 def main() -> None:
     """Serve the testbed in the folder that the first argument names."""
     directory = Path(sys.argv[1])
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     listener = daemon.inherited() or channel.listen(directory / "agent" / SOCKET)
     agent = Agent(directory, listener)
+    signal.signal(signal.SIGTERM, lambda *_: agent.stop())
     gc.freeze()
     agent.run()
 

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Layers that come later: telling the node's agent what to set, when, and for how long."""
+"""Layers that come later, or do not stay: telling the node's agent what to do, when, how long."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from . import channel, identity, words
 from .errors import AgentError
@@ -15,34 +16,12 @@ from .syscalls import monotonic
 SOCKET = "agent/agent.sock"
 
 
-@dataclass(frozen=True, slots=True)
-class Times:
-    """When a layer is in force: start in seconds after its timeline begins, and how long."""
-
-    timeline: str
-    start: float = 0.0
-    duration: float | None = None
-
-
-def read_times(options: Mapping[str, object]) -> Times:
-    """Return the times that the options timeline, start and duration mean.
-
-    Raises:
-        ValueError: in one line.
-    """
-    start, duration = options.get("start"), options.get("duration")
-    return Times(
-        words.read_name("timeline", options.get("timeline")),
-        0.0 if start is None else words.read_duration("start", start),
-        None if duration is None else words.read_duration("duration", duration),
-    )
-
-
 def arm(
     node: Identity,
     layer: str,
     bodies: Mapping[str, Mapping[str, object]],
-    times: Times,
+    times: Mapping[str, object],
+    timeline: str,
     *,
     dry_run: bool,
 ) -> dict[str, object]:
@@ -51,40 +30,38 @@ def arm(
     Args:
         node: this node.
         layer: the layer's name.
-        bodies: its content by kind: "link", "quota", "disk".
-        times: when.
-        dry_run: only say what would be armed. The agent is not asked what it has armed already.
+        bodies: its content by kind: "link", "quota", "disk", "health", "stress".
+        times: when it is in force; see times.Times.
+        timeline: on which timeline.
+        dry_run: only have the agent say what it would arm.
 
     Raises:
         AgentError: if the agent is out of reach or refuses.
     """
-    told = {kind: dry_run or _tell(node, layer, kind, bodies[kind], times) for kind in bodies}
-    return {
-        "changed": any(told.values()),
-        "actions": [f"arm {layer} ({kind}) on {times.timeline}" for kind in told if told[kind]],
-    }
+    step = {"timeline": timeline, "node": node.name, "layer": layer, "times": dict(times)}
+    # All are judged before the first is armed.
+    fresh = [kind for kind in bodies if _arm(node, step, kind, bodies[kind], dry_run=True)]
+    for kind in () if dry_run else fresh:
+        _arm(node, step, kind, bodies[kind], dry_run=False)
+    actions = [f"arm {layer} ({kind}) on {timeline}" for kind in fresh]
+    return {"changed": bool(fresh), "actions": actions}
 
 
-def _tell(node: Identity, layer: str, kind: str, body: Mapping[str, object], times: Times) -> bool:
+def _arm(
+    node: Identity,
+    step: Mapping[str, Any],
+    kind: str,
+    body: Mapping[str, object],
+    *,
+    dry_run: bool,
+) -> bool:
     """Return whether the agent had something else armed."""
-    answer = channel.call(
-        socket(node),
-        "timeline-arm",
-        node=node.name,
-        layer=layer,
-        kind=kind,
-        body=dict(body),
-        timeline=times.timeline,
-        start=times.start,
-        duration=times.duration,
-    )
-    return bool(answer["changed"])
+    told = {**step, "kind": kind, "body": dict(body), "dry_run": dry_run}
+    return bool(_ask(node, "timeline-arm", **told)["changed"])
 
 
 def perform(options: Mapping[str, object], *, dry_run: bool) -> dict[str, object]:
     """Do on this node what the timeline module was told, and return its report.
-
-    In a dry run the agent is not asked whether it has such a timeline.
 
     Raises:
         DisturbanceError: in one line.
@@ -92,30 +69,39 @@ def perform(options: Mapping[str, object], *, dry_run: bool) -> dict[str, object
     """
     node = identity.load(f"{identity.DIRECTORY}/node.json")
     name = words.read_name("name", options["name"])
+    begins = options["state"] == "begun"
     if dry_run:
-        return {"changed": True}
-    steps = begin(node, name) if options["state"] == "begun" else drop(node, name)
+        return {"changed": _would_change(node, name, begins=begins)}
+    steps = begin(node, name) if begins else drop(node, name)
     return {"changed": steps > 0, "steps": steps}
 
 
+def _would_change(node: Identity, timeline: str, *, begins: bool) -> bool:
+    """Return whether a timeline has steps to begin, or to drop.
+
+    A play that runs dry has armed nothing, so one that the agent does not know would begin.
+    """
+    found = _ask(node, "timeline-list")["timelines"]
+    states = {each["state"] for each in found if each["timeline"] == timeline}
+    return "armed" in states or not states if begins else bool(states)
+
+
 def begin(node: Identity, timeline: str) -> int:
-    """Let a timeline begin now, and return how many steps it has.
+    """Let a timeline begin now, and return how many steps begin; what is under way goes on.
 
     Raises:
         AgentError: if the agent is out of reach or refuses.
     """
-    return int(
-        channel.call(socket(node), "timeline-start", timeline=timeline, t0=monotonic())["steps"]
-    )
+    return int(_ask(node, "timeline-start", timeline=timeline, t0=monotonic())["steps"])
 
 
 def drop(node: Identity, timeline: str) -> int:
-    """Forget what is armed on a timeline that has not begun, and return how many steps that were.
+    """Forget a timeline, end what it has in force, and return how many steps it had.
 
     Raises:
         AgentError: if the agent is out of reach or refuses.
     """
-    return int(channel.call(socket(node), "timeline-drop", timeline=timeline)["steps"])
+    return int(_ask(node, "timeline-drop", timeline=timeline)["steps"])
 
 
 def cancel(node: Identity, layer: str | None, kinds: Iterable[str], *, dry_run: bool) -> int:
@@ -129,6 +115,47 @@ def cancel(node: Identity, layer: str | None, kinds: Iterable[str], *, dry_run: 
         return int(channel.call(socket(node), "timeline-cancel", **asked)["steps"])
     except AgentError:
         return 0
+
+
+def lease(node: Identity, layer: str, seconds: float | None, *, dry_run: bool) -> None:
+    """Have the agent take a layer off this node unless it is asked again within some seconds.
+
+    Args:
+        node: this node.
+        layer: the layer's name.
+        seconds: for how long it may stay; None lets it stay, and needs no agent.
+        dry_run: only see whether the agent is there.
+
+    Raises:
+        AgentError: if the agent is out of reach, but for a layer that may stay.
+    """
+    if dry_run:
+        if seconds is not None:
+            _ask(node, "ping")
+        return
+    try:
+        _ask(node, "lease-set", node=node.name, layer=layer, seconds=seconds)
+    except AgentError:
+        if seconds is not None:
+            raise
+
+
+def release(node: Identity, layer: str | None, *, dry_run: bool = False) -> None:
+    """Have the agent forget the lease of a layer that is gone from this node; None is of all."""
+    if not dry_run:
+        with suppress(AgentError):
+            channel.call(socket(node), "lease-drop", node=node.name, layer=layer)
+
+
+def _ask(here: Identity, op: str, **fields: object) -> channel.Body:
+    try:
+        client = channel.Client(socket(here))
+    except AgentError as error:
+        raise AgentError(
+            f"{here.name} has no agent to see to what comes later ({error}); `pkgctl up` starts it"
+        ) from error
+    with client:
+        return client.call(op, **fields)
 
 
 def socket(node: Identity) -> Path:

@@ -188,14 +188,18 @@ class Group:
             found.update(int(pid) for pid in _read(folder / "cgroup.procs").split())
         return sorted(found)
 
-    def descend(self) -> Iterator[Group]:
-        """Yield this group and all below it, the deepest first."""
+    def children(self) -> list[Group]:
+        """Return the groups right below this one."""
         names: set[str] = set()
         for folder in self.folders():
             if folder.is_dir():
                 names.update(entry.name for entry in os.scandir(folder) if entry.is_dir())
-        for name in sorted(names):
-            yield from self.child(name).descend()
+        return [self.child(name) for name in sorted(names)]
+
+    def descend(self) -> Iterator[Group]:
+        """Yield this group and all below it, the deepest first."""
+        for child in self.children():
+            yield from child.descend()
         yield self
 
     def kill(self, *, spare: frozenset[int] = frozenset(), patience: float = 5.0) -> list[int]:
@@ -250,6 +254,14 @@ class Group:
         elif self.machine.has("freezer"):
             state = "FROZEN" if frozen else "THAWED"
             _write(self.folder("freezer") / "freezer.state", state)
+
+    def is_frozen(self) -> bool:
+        """Return whether all processes of the group are stopped where they are."""
+        if self.machine.is_unified("freezer"):
+            return keyed(_read(self.folder("freezer") / "cgroup.events")).get("frozen") == 1
+        if not self.machine.has("freezer"):
+            return False
+        return _read(self.folder("freezer") / "freezer.state").strip() == "FROZEN"
 
     def set_cpu(self, cores: float | None) -> None:
         """Bound the CPU time to a number of cores; None takes the bound away."""

@@ -3,21 +3,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+
+# What is long to write, and often not wanted, is given as a function that writes it.
+Text = str | Callable[[], str]
 
 
-@dataclass(frozen=True, slots=True)
 class Change:
     """The outcome of bringing a node to what it should be.
 
     Attributes:
         changed: whether anything a user could measure differs.
-        before: the state before, as text, one fact a line.
-        after: the state after, likewise.
         actions: what was done (or would be), a line each.
     """
 
-    changed: bool
-    before: str
-    after: str
-    actions: list[str] = field(default_factory=list)
+    def __init__(
+        self, changed: bool, before: Text, after: Text, actions: Sequence[str] = ()
+    ) -> None:
+        """Keep the state before and after, as text, one fact a line."""
+        self.changed = changed
+        self.actions = list(actions)
+        self._before, self._after = before, after
+
+    @property
+    def before(self) -> str:
+        """The state before, as text, one fact a line."""
+        return self._before if isinstance(self._before, str) else self._before()
+
+    @property
+    def after(self) -> str:
+        """The state after, likewise."""
+        return self._after if isinstance(self._after, str) else self._after()

@@ -24,7 +24,7 @@ def listen(path: Path) -> socket.socket:
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     server.bind(str(path))
     path.chmod(0o600)
-    server.listen(64)
+    server.listen(512)
     return server
 
 
@@ -48,7 +48,7 @@ def decode(line: bytes) -> Body:
     """
     try:
         message = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AgentError(f"not a message: {error}") from error
     if not isinstance(message, dict):
         raise AgentError("not a message: no JSON object")
@@ -91,6 +91,14 @@ class Client:
         """Return the socket's descriptor, to wait on."""
         return self._socket.fileno()
 
+    def send(self, op: str, **fields: Any) -> None:
+        """Send a request; its answer is the next message.
+
+        Raises:
+            OSError: if the agent went away.
+        """
+        self._socket.sendall(encode({"op": op, **fields}))
+
     def call(self, op: str, **fields: Any) -> Body:
         """Return the agent's answer to one request.
 
@@ -98,7 +106,7 @@ class Client:
             AgentError: with the agent's own words if it refuses, or if it went away.
         """
         try:
-            self._socket.sendall(encode({"op": op, **fields}))
+            self.send(op, **fields)
             answer = self._next()
         except OSError as error:
             raise AgentError(f"the agent at {self._path} did not answer {op}: {error}") from error
@@ -132,3 +140,14 @@ def call(path: str | Path, op: str, **fields: Any) -> Body:
     """
     with Client(path) as client:
         return client.call(op, **fields)
+
+
+def tell(path: str | Path, op: str, **fields: Any) -> None:
+    """Send one request and hang up, without waiting for the answer: the caller may be the agent.
+
+    Raises:
+        AgentError: if nobody listens at path.
+        OSError: if nobody takes the request soon.
+    """
+    with Client(path, timeout=0.5) as client:
+        client.send(op, **fields)

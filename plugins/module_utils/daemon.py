@@ -7,6 +7,7 @@ the process is ready simply waits.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import sys
@@ -17,6 +18,8 @@ from . import channel
 from .cgroups import Group
 from .errors import AgentError
 
+# A file of this name in a testbed's folder says that the testbed is being removed.
+DOWN = "down"
 _LISTENER = 3
 
 
@@ -74,13 +77,23 @@ def _redirect(log: Path, server: socket.socket) -> None:
 
 
 def ensure(module: str, directory: Path, socket_path: Path, *, group: Group | None = None) -> bool:
-    """Start a module's main unless it answers already; return whether it was started."""
-    try:
-        channel.Client(socket_path).close()
-    except AgentError:
-        start(module, directory, socket_path, group=group)
-        return True
+    """Start a module's main unless it answers already; return whether it was started.
+
+    Of several that try this at the same time one does it, and the others wait.
+    """
+    with socket_path.with_suffix(".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            channel.Client(socket_path).close()
+        except AgentError:
+            start(module, directory, socket_path, group=group)
+            return True
     return False
+
+
+def is_going_down(directory: Path) -> bool:
+    """Return whether a testbed is being removed: what ends there is not to be started again."""
+    return Path(directory, DOWN).exists()
 
 
 def inherited() -> socket.socket | None:

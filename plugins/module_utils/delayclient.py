@@ -1,67 +1,97 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node's delay line should do, and how it is told that this has changed.
+"""What a node's delay line should do, how it is told of a change, and asked what it does.
 
-The table follows from the node's stored layers, so the delay line reads it for itself, at its start
-and whenever it is told to.
+A pair of nodes is known by the keys of its packets: source and destination address side by side,
+one key for IPv4 and one for IPv6.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from . import channel
+from . import channel, treatment
 from .errors import AgentError
-from .identity import Identity
-from .quality import Quality
+from .quality import UNSHAPED, Quality
 
 SOCKET = "delay.sock"
-# Per source address: delay and its standard deviation in seconds, and the share of packets lost.
-Table = dict[str, tuple[float, float, float]]
+# A request of so many pairs, or so many bytes, does not hold up packets for long.
+_PAIRS_A_REQUEST = 200
+_BYTES_A_REQUEST = 1 << 19
+_HINT = "delay, jitter and loss need the node's delay line"
 
-
-def table(identity: Identity, ingress: Mapping[str, Quality]) -> Table:
-    """Return the delay line's table for the qualities of what arrives at a node."""
-    return {
-        identity.peers[peer]: (quality.delay, quality.jitter, quality.loss)
-        for peer, quality in ingress.items()
-        if peer in identity.peers
-        and not quality.is_down
-        and (quality.delay or quality.jitter or quality.loss)
-    }
+Table = Mapping[str, Quality]
+Change = tuple[Sequence[str | bytes], Quality | None]
 
 
 def show(entries: Table) -> str:
-    """Return a table as text, one source a line."""
+    """Return a table as text, one peer a line."""
     return "".join(
-        f"delay line from {address}: {delay * 1e3:g}ms ±{jitter * 1e3:g}ms loss {loss * 100:g}%\n"
-        for address, (delay, jitter, loss) in sorted(entries.items())
+        f"delay line from {peer}: {quality.show()}\n" for peer, quality in sorted(entries.items())
     )
 
 
 def actions(now: Table, then: Table) -> list[str]:
-    """Return what changes between two tables, a line for each source."""
+    """Return what changes between two tables, a line for each peer."""
     return [
-        f"delay line from {address}: {'stop' if address not in then else 'set'}"
-        for address in sorted({**now, **then})
-        if now.get(address) != then.get(address)
+        f"delay line from {peer}: {'stop' if peer not in then else 'set'}"
+        for peer in sorted({**now, **then})
+        if now.get(peer) != then.get(peer)
     ]
 
 
-def announce(identity: Identity, *, required: bool) -> None:
-    """Have the node's delay line read its table anew.
+def tell(path: str | Path, changes: Iterable[Change], *, required: bool = True) -> None:
+    """Have a delay line treat some pairs otherwise; all others stay as they are.
 
     Args:
-        identity: the node.
+        path: the delay line's socket.
+        changes: the keys of each pair (bytes, or in hexadecimal) and its quality; None, and a
+            quality that needs no delay line, lets its packets pass.
         required: whether a delay line that is out of reach is an error.
 
     Raises:
-        AgentError: if it is required and does not answer.
+        AgentError: if a request is refused; those before it have taken effect.
     """
-    path = Path(identity.directory, "agent", SOCKET)
+    batches = list(_batches(changes))
+    if not batches:
+        return
     try:
-        channel.call(path, "reload", node=identity.name)
+        with channel.Client(path) as client:
+            for batch in batches:
+                client.call("set", pairs=batch)
     except AgentError as error:
         if required:
-            hint = "delay, jitter and loss need the node's delay line"
-            raise AgentError(f"{hint}: {error}; `pkgctl up` starts it") from error
+            raise AgentError(f"{_HINT}: {error}; `pkgctl up` starts it") from error
+
+
+def _batches(changes: Iterable[Change]) -> Iterator[list[list[object]]]:
+    batch: list[list[object]] = []
+    size = 0
+    for names, quality in changes:
+        asked = None if quality is None else treatment.harm(quality)
+        words = [each if isinstance(each, str) else each.hex() for each in names]
+        entry: list[object] = [words, None if asked is None else asked.to_dict()]
+        length = len(json.dumps(entry))
+        if batch and (len(batch) == _PAIRS_A_REQUEST or size + length > _BYTES_A_REQUEST):
+            yield batch
+            batch, size = [], 0
+        batch.append(entry)
+        size += length
+    if batch:
+        yield batch
+
+
+def pairs(path: str | Path, ends: Iterable[bytes]) -> dict[bytes, Quality]:
+    """Return what a delay line does with the packets to some packed addresses, by their key.
+
+    A pair of which it and the kernel do not know the same has an UNSHAPED quality.
+
+    Raises:
+        AgentError: if nobody answers.
+    """
+    found = channel.call(path, "pairs", to=[each.hex() for each in ends])["pairs"]
+    return {
+        bytes.fromhex(key): Quality.from_dict(asked) if asked and queued else UNSHAPED
+        for key, asked, queued in found
+    }

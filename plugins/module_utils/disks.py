@@ -1,105 +1,36 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node's data disks: mounted, read-only or unmounted, as layers.
+"""A node's data disks as layers: mounted, read-only, unmounted or detached, fuller or smaller.
 
-A disk is an image behind a loop device that frees itself when it is unmounted, so its data stay and
-nothing of it is left in the kernel. Of several layers the harshest holds.
+A disk is an image behind a loop device that frees itself with its last user, so its data stay and
+nothing of it is left in the kernel. What cannot be done while a disk is away or read-only is done
+when it is back. A node that is switched off has no disk mounted.
 """
 
 from __future__ import annotations
 
-import errno
-import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
-from . import layers, quotas, syscalls
+from . import condition, diskmodel, filling, layers, mounting, quotas
 from .change import Change
-from .errors import DisturbanceError, KernelError
-from .identity import Disk, Identity
+from .diskmodel import CONDITIONS, HOWS, Body, Scene, Wanted
+from .errors import DisturbanceError
+from .identity import Identity
+
+__all__ = ["CONDITIONS", "HOWS", "STORE", "attach", "change", "choose", "converge"]
 
 STORE = "disk.json"
-# From the mildest to the harshest.
-STATES = ("mounted", "readonly", "unmounted")
-_FLAGS = syscalls.MS_NOSUID | syscalls.MS_NODEV
+
+attach = mounting.attach
 
 
-def composed(stored: layers.Layers, names: Mapping[str, Disk]) -> dict[str, str]:
-    """Return the state that the layers add up to, for each disk."""
-    return {
-        name: max(
-            (body.get(name, STATES[0]) for body in stored.values()),
-            key=STATES.index,
-            default=STATES[0],
-        )
-        for name in names
-    }
-
-
-def read(disk: Disk, mounts: str) -> str:
-    """Return a disk's state, given the text of /proc/self/mounts."""
-    for line in reversed(mounts.splitlines()):
-        _, place, _, options = line.split(" ")[:4]
-        if place == disk.mount:
-            return "readonly" if "ro" in options.split(",") else "mounted"
-    return "unmounted"
-
-
-def show(states: Mapping[str, str]) -> str:
-    """Return the states of disks as text, one a line."""
-    return "".join(f"{name}: {state}\n" for name, state in sorted(states.items()))
-
-
-def change(
-    identity: Identity,
-    *,
-    layer: str | None,
-    disk: str | None = None,
-    state: str = "mounted",
-    present: bool = True,
-    dry_run: bool = False,
-) -> Change:
-    """Set or take away one layer of this node's disks and bring the mounts to what all layers ask.
-
-    Args:
-        identity: the node, in whose mount namespace the caller is.
-        layer: its name; None with present=False takes away all but base.
-        disk: the disk's name; None is the only one.
-        state: ``mounted``, ``readonly`` or ``unmounted``.
-        present: whether the layer should be there.
-        dry_run: only say what would be done.
+def choose(identity: Identity, disk: str | None) -> str:
+    """Return the name of a disk of a node; None is its only one.
 
     Raises:
-        DisturbanceError: one line; a busy disk names its holders.
+        DisturbanceError: if there is no such disk, or several and none was named.
     """
-    path = Path(identity.directory, STORE)
-    with layers.locked(path):
-        stored = layers.load(path)
-        body = {_choose(identity, disk): _checked(state)} if present else None
-        if body is not None and layer is not None:
-            body = {**stored.get(layer, {}), **body}
-        fresh = layers.changed(stored, layer, body)
-        mounts = Path("/proc/self/mounts").read_text()
-        now = {name: read(known, mounts) for name, known in identity.disks.items()}
-        then = composed(fresh, identity.disks)
-        todo = [f"{name}: {then[name]}" for name in sorted(then) if then[name] != now[name]]
-        if not dry_run:
-            if todo:
-                for name in identity.disks:
-                    _converge(identity.disks[name], now[name], then[name])
-            if fresh != stored:
-                layers.save(path, fresh)
-    if todo and not dry_run and any(wanted != "unmounted" for wanted in then.values()):
-        quotas.change(identity, layer=layers.BASE, limits=_base_limits(identity), force=True)
-    return Change(bool(todo) or fresh != stored, show(now), show(then), todo)
-
-
-def _base_limits(identity: Identity) -> quotas.Limits:
-    """Return the base limits as stored: setting them again puts throttles on fresh devices."""
-    stored = layers.load(Path(identity.directory, quotas.STORE))
-    return stored.get(layers.BASE, {})
-
-
-def _choose(identity: Identity, disk: str | None) -> str:
     names = sorted(identity.disks)
     if not names:
         raise DisturbanceError(f"{identity.name} has no data disk")
@@ -111,92 +42,156 @@ def _choose(identity: Identity, disk: str | None) -> str:
     return disk
 
 
-def _checked(state: str) -> str:
-    if state not in STATES:
-        raise DisturbanceError(f"{state!r} is no state of a disk; known are {', '.join(STATES)}")
-    return state
+def change(
+    identity: Identity,
+    *,
+    layer: str | None,
+    body: Mapping[str, Body] | None = None,
+    present: bool = True,
+    dry_run: bool = False,
+) -> Change:
+    """Set or take away one layer of this node's disks and bring them to what all layers ask.
+
+    Args:
+        identity: the node, in whose mount namespace the caller is.
+        layer: its name; None with present=False takes away all but base.
+        body: what it asks, by disk: ``condition`` (CONDITIONS) and ``how`` (HOWS), ``fill``, the
+            share of the disk to be in use, and ``size``, the bytes to be left of it; any of them.
+        present: whether the layer should be there.
+        dry_run: only say what would be done.
+
+    Raises:
+        DisturbanceError: one line; a busy disk names its users, a foreign mount is named. Then
+            nothing is stored, and what was changed already is changed back.
+    """
+    named = (body or {}) if present else {}
+    for disk in named:
+        choose(identity, disk)
+    diskmodel.check(identity.disks, named)
+    with layers.locked(Path(identity.directory, STORE)):
+        stored = layers.load(Path(identity.directory, STORE))
+        own = diskmodel.kept(stored.get(layer or "", {}), named) if present else None
+        work = _Work(identity, stored, layers.changed(stored, layer, own))
+        work.refuse_foreign(lambda disk: disk in named or work.concerns(disk))
+        if not dry_run:
+            _carry_out_or_back(identity, work, stored)
+    return work.outcome
 
 
-def _converge(disk: Disk, now: str, then: str) -> None:
-    if now == then:
-        return
-    if then == "unmounted":
-        _unmount(disk)
-    elif now == "unmounted":
-        attach(disk, read_only=then == "readonly")
-    else:
-        _remount(disk, read_only=then == "readonly")
-
-
-def attach(disk: Disk, *, read_only: bool = False) -> None:
-    """Mount a disk's image at its place in the caller's mount namespace."""
-    device, held = syscalls.attach_loop(disk.image, read_only=False)
+def _carry_out_or_back(identity: Identity, work: _Work, stored: layers.Layers) -> None:
     try:
-        Path(disk.mount).mkdir(parents=True, exist_ok=True)
-        flags = _FLAGS | (syscalls.MS_RDONLY if read_only else 0)
-        syscalls.mount(device, disk.mount, "ext4", flags)
-    finally:
-        os.close(held)
-
-
-def _remount(disk: Disk, *, read_only: bool) -> None:
-    flags = _FLAGS | syscalls.MS_REMOUNT | (syscalls.MS_RDONLY if read_only else 0)
-    try:
-        syscalls.mount(None, disk.mount, None, flags)
-    except KernelError as error:
-        if error.errno == errno.EBUSY:
-            raise _busy(disk) from error
+        work.carry_out()
+    except DisturbanceError:
+        layers.save(Path(identity.directory, STORE), stored)
+        with suppress(DisturbanceError):
+            _Work(identity, stored, stored).carry_out()
         raise
 
 
-def _unmount(disk: Disk) -> None:
-    try:
-        syscalls.unmount(disk.mount)
-    except KernelError as error:
-        if error.errno == errno.EBUSY:
-            raise _busy(disk) from error
-        raise
+def converge(identity: Identity, *, dry_run: bool = False) -> Change:
+    """Bring this node's disks to what the stored layers ask; a dry run's actions are the drift.
+
+    Amounts that could not be worked out before are stored when they can be.
+
+    Raises:
+        DisturbanceError: one line, as for change; a foreign mount keeps no other disk from its due.
+    """
+    with layers.locked(Path(identity.directory, STORE)):
+        stored = layers.load(Path(identity.directory, STORE))
+        work = _Work(identity, stored, stored)
+        if not dry_run:
+            work.carry_out()
+            work.refuse_foreign(lambda _: True)
+    return work.outcome
 
 
-def _busy(disk: Disk) -> DisturbanceError:
-    held = ", ".join(
-        f"{name} (pid {pid})" for pid, name in holders(Path(disk.mount).stat().st_dev)[:5]
-    )
-    return DisturbanceError(
-        f"{disk.mount} is in use by {held or 'a process elsewhere'}; stop it first"
-    )
+class _Work:
+    """What is to be done to a node's disks: found out at once, carried out if wanted."""
 
+    def __init__(self, identity: Identity, stored: layers.Layers, fresh: layers.Layers) -> None:
+        self._identity = identity
+        self._stored = stored
+        self._health = condition.load(identity.directory)
+        self._scene = _look(identity)
+        self._fresh = diskmodel.measured(fresh, self._scene.rooms)
+        self._before = self._composed(stored)
+        self._then = self._composed(self._fresh)
+        self._moving = [name for name in sorted(identity.disks) if self._moves(name)]
+        self.outcome = self._foretell()
 
-def holders(device: int) -> list[tuple[int, str]]:
-    """Return (pid, command) of the processes with a file, folder or root on a device."""
-    found = []
-    for entry in os.scandir("/proc"):
-        if entry.name.isdigit() and _holds(entry.path, device):
-            found.append((int(entry.name), _command(entry.path)))
-    return sorted(found)
+    def _composed(self, stored: layers.Layers) -> dict[str, Wanted]:
+        return diskmodel.composed(stored, self._identity.disks, self._health)
 
+    def _moves(self, name: str) -> bool:
+        disk, seen, then = self._identity.disks[name], self._scene.seen[name], self._then[name]
+        is_held = then.spares_nobody and not seen.device and bool(mounting.in_use(disk))
+        return diskmodel.moves(seen, then, is_held=is_held)
 
-def _holds(process: str, device: int) -> bool:
-    try:
-        places = [
-            f"{process}/cwd",
-            f"{process}/root",
-            *(e.path for e in os.scandir(f"{process}/fd")),
-        ]
-    except OSError:
-        return False
-    return any(_device(place) == device for place in places)
+    def _foretell(self) -> Change:
+        todo = diskmodel.actions(self._scene, self._then, self._moving)
+        return Change(
+            bool(todo) or self._fresh != self._stored,
+            diskmodel.show_now(self._scene, self._before),
+            diskmodel.show_then(self._scene, self._then),
+            todo,
+        )
 
+    def concerns(self, name: str) -> bool:
+        """Return whether something else is asked of a disk than before."""
+        return self._before[name] != self._then[name]
 
-def _device(place: str) -> int | None:
-    try:
-        return Path(place).stat().st_dev
-    except OSError:
+    def refuse_foreign(self, matters: Callable[[str], bool]) -> None:
+        """Refuse to go on if somebody else's mount is at the place of a disk that matters."""
+        for name, seen in self._scene.seen.items():
+            if seen.foreign and matters(name):
+                raise DisturbanceError(
+                    f"{self._identity.name}: {seen.foreign} is mounted on"
+                    f" {self._identity.disks[name].mount}, the place of disk {name};"
+                    " it is not ours to touch, so unmount it first"
+                )
+
+    def carry_out(self) -> None:
+        """Store the layers, then bring the disks to them; one that refuses keeps no other back."""
+        self._save(self._stored)
+        refused = [error for name in self._moving if (error := self._move(name))]
+        if self._moving:
+            quotas.throttle(self._identity)
+            self._look_again()
+        for name, room in self._scene.rooms.items():
+            if (size := diskmodel.to_hold(self._then[name], room)) is not None:
+                filling.hold(self._identity.disks[name].mount, size)
+        if refused:
+            raise refused[0]
+
+    def _move(self, name: str) -> DisturbanceError | None:
+        then = self._then[name]
+        try:
+            mounting.bring(self._identity.disks[name], self._scene.seen[name], then.place, then.how)
+        except DisturbanceError as error:
+            return error
         return None
 
+    def _look_again(self) -> None:
+        """Work out what had to wait for a disk that is mounted now."""
+        self._scene = _look(self._identity)
+        before = self._fresh
+        self._fresh = diskmodel.measured(before, self._scene.rooms)
+        self._then = self._composed(self._fresh)
+        self._save(before)
 
-def _command(process: str) -> str:
-    try:
-        return Path(process, "comm").read_text().strip()
-    except OSError:
-        return "?"
+    def _save(self, before: layers.Layers) -> None:
+        if self._fresh != before:
+            layers.save(Path(self._identity.directory, STORE), self._fresh)
+
+
+def _look(identity: Identity) -> Scene:
+    seen = mounting.look(identity.disks)
+    there = (mounting.MOUNTED, mounting.READONLY)
+    return Scene(
+        seen,
+        {
+            name: filling.room(identity.disks[name].mount)
+            for name in seen
+            if seen[name].condition in there
+        },
+    )

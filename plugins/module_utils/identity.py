@@ -6,6 +6,7 @@ Everything that shapes a node reads it, so that a module needs to be told only w
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import json
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from typing import Any
 from .errors import NodeError
 
 DIRECTORY = "/run/pkgctl"
+DELAY_LINE, NETEM = "delay line", "netem"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,10 @@ class Identity:
         pids: how many processes the node may have.
         disks: its data disks by name.
         directory: where this description and the node's layer stores are.
+        address6: its own IPv6 address on the interface; empty where there is none.
+        peers6: the IPv6 address of each other node by name.
+        impairment: what delays, loses and damages packets: ``delay line``, which acts between
+            sender and receiver, or the kernel's ``netem``, which acts at the sender.
     """
 
     name: str
@@ -60,11 +66,22 @@ class Identity:
     pids: int
     disks: Mapping[str, Disk] = field(default_factory=dict)
     directory: str = DIRECTORY
+    address6: str = ""
+    peers6: Mapping[str, str] = field(default_factory=dict)
+    impairment: str = DELAY_LINE
+
+    @property
+    def has_netem(self) -> bool:
+        """Whether the kernel's netem does what else the delay line would do."""
+        return self.impairment == NETEM
+
+    def addresses(self, peer: str) -> tuple[str, ...]:
+        """Return a peer's addresses: IPv4, and IPv6 if it has one."""
+        return (self.peers[peer], *([self.peers6[peer]] if peer in self.peers6 else []))
 
     def number(self, peer: str) -> int:
         """Return a peer's number in the network, the same while other nodes come and go."""
-        network = ipaddress.ip_network(self.network)
-        return int(ipaddress.ip_address(self.peers[peer])) - int(network.network_address)
+        return _numeric(self.peers[peer]) - _numeric(self.network.partition("/")[0])
 
     def check_peers(self, names: Mapping[str, Any]) -> None:
         """Refuse names of nodes that are not there.
@@ -86,6 +103,11 @@ class Identity:
         disks = {name: asdict(disk) for name, disk in self.disks.items()}
         fresh.write_text(json.dumps({**known, "disks": disks}))
         fresh.replace(path)
+
+
+@functools.lru_cache(maxsize=1 << 15)
+def _numeric(address: str) -> int:
+    return int(ipaddress.ip_address(address))
 
 
 def load(path: str | Path = f"{DIRECTORY}/node.json") -> Identity:

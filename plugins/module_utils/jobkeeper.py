@@ -10,14 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import channel, jobs, syscalls
-from .errors import AgentError
+from . import channel, condition, conditions, jobs, syscalls
+from .cgroups import group
+from .errors import AgentError, DisturbanceError
 from .identity import Identity
 from .jobs import ARTIFACTS, Job
 from .loop import Loop
 from .places import inside
 
 _NOTIFY = "notify.sock"
+# How long the group of a job that has to go is left alone on a paused node.
+_SWEEP = 0.5
 _FETCH = Path(__file__).with_name("programs") / "fetch.py"
 
 Body = dict[str, Any]
@@ -32,6 +35,7 @@ class JobKeeper:
         loop: Loop,
         nodes: Callable[[str], Identity],
         tell: Callable[[Body], None],
+        tell_count: Callable[[], None] = lambda: None,
     ) -> None:
         """Take up the jobs whose records are in directory.
 
@@ -40,13 +44,18 @@ class JobKeeper:
             loop: where to wait for processes and for the jobs' own words.
             nodes: returns a node's identity by name.
             tell: is told of each change in a job's life.
+            tell_count: is called when a job has counted on.
         """
         self._directory = directory
         self._loop = loop
         self._nodes = nodes
         self._tell = tell
+        self._tell_count = tell_count
         self._jobs = jobs.load_all(directory / "jobs")
+        self._sweeps: set[str] = set()
         self._fetches: dict[tuple[str, str], list[str]] = {}
+        self._counted: dict[str, dict[str, int]] = {}
+        self._totals: dict[str, int] = {}
         self._artifacts = self._load_artifacts()
         self._notify = self._open_notify()
         loop.watch(self._notify.fileno(), self._notified)
@@ -68,8 +77,11 @@ class JobKeeper:
         job = Job(**request)
         job.check()
         node = self._nodes(job.node)
+        if not job.outside:
+            condition.check_up(node.directory, node.name)
         if (known := self._jobs.get(job.id)) is not None and not known.has_ended:
             raise AgentError(f"job {job.id} is there already, on {known.node}")
+        self._counted.pop(job.id, None)
         job.stamps = stamps
         job.stamp("submitted")
         job.stamp("decided")
@@ -95,6 +107,7 @@ class JobKeeper:
             jobs.job_group(node, job),
             self._directory / "logs" / f"{job.id}.log",
             f"/run/pkgctl/exits/{exit_name}",
+            None if job.outside else self._directory / "nodes" / node.name,
         )
 
     def _launch(self, node: Identity, job: Job) -> None:
@@ -115,12 +128,47 @@ class JobKeeper:
         place.unlink(missing_ok=True)
         if job.stopping:
             self._set(job, "stopped")
+        elif outage := self._outage(job):
+            job.lost, job.error = True, f"node {job.node} {outage}"
+            self._set(job, "failed")
         elif job.exit == 0:
             self._set(job, "finished")
         else:
             job.error = self._last_words(job)
             self._set(job, "failed")
-        jobs.remove_group(jobs.job_group(self._nodes(job.node), job))
+        self._remove_group(job)
+
+    def _outage(self, job: Job) -> str | None:
+        """Return as what a job's node went down while it was there."""
+        if job.outside:
+            return None
+        return condition.outage(self._directory / "nodes" / job.node, job.stamps["decided"])
+
+    def _remove_group(self, job: Job) -> None:
+        if not jobs.remove_group(jobs.job_group(self._nodes(job.node), job)):
+            self._sweep_later(job.node)
+
+    def _sweep_later(self, name: str) -> None:
+        if name not in self._sweeps:
+            self._sweeps.add(name)
+            self._loop.at(syscalls.monotonic() + _SWEEP, lambda: self.node_changed(name))
+
+    def node_changed(self, name: str) -> None:
+        """Remove the groups of jobs that ended or were removed while their node was paused."""
+        self._sweeps.discard(name)
+        try:
+            node = self._nodes(name)
+        except DisturbanceError:
+            return  # It is gone, and all its groups are.
+        own = group(node.cgroup)
+        alive = {jobs.job_group(node, job).path for job in self.running() if job.node == name}
+        ended = [
+            each
+            for each in own.children()
+            if each.path.startswith(f"{own.path}/job-") and each.path not in alive
+        ]
+        if not all([jobs.remove_group(each) for each in ended]):
+            self._sweep_later(name)
 
     def _last_words(self, job: Job) -> str:
         how = "for a reason unknown" if job.exit is None else f"with status {job.exit}"
@@ -161,9 +209,31 @@ class JobKeeper:
             return
         words = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
         job = self._jobs.get(words.get("PKGCTL_JOB", ""))
+        if job is not None and "COUNT" in words:
+            self._count(job, words["COUNT"])
         if job is not None and words.get("READY") == "1" and job.status == "starting":
             job.stamp("ready")
             self._set(job, "running")
+
+    def _count(self, job: Job, text: str) -> None:
+        """Add to the sum over all jobs what one has counted since it last said so."""
+        name, _, number = text.partition(":")
+        if name not in conditions.COUNTS or not (number.isascii() and number.isdigit()):
+            return
+        counted = min(int(number[:19]), 1 << 60)
+        last = self._counted.setdefault(job.id, {})
+        self._totals[name] = self._totals.get(name, 0) + max(counted - last.get(name, 0), 0)
+        last[name] = counted
+        self._tell_count()
+
+    def counts(self) -> dict[str, int]:
+        """Return what all jobs have counted since the agent began, by name."""
+        return dict(self._totals)
+
+    def status(self, name: str) -> str | None:
+        """Return a job's status; None if there is none of that name."""
+        job = self._jobs.get(name)
+        return None if job is None else job.status
 
     def resize(self, request: Body) -> Body:
         """Change the limits of a job while it runs."""
@@ -202,7 +272,8 @@ class JobKeeper:
         job = self._job(request)
         job.stopping = True
         del self._jobs[job.id]
-        jobs.remove_group(jobs.job_group(self._nodes(job.node), job))
+        self._counted.pop(job.id, None)
+        self._remove_group(job)
         for path in (
             (self._directory / "jobs" / f"{job.id}.json"),
             (self._directory / "logs" / f"{job.id}.log"),

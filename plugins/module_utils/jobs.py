@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import quotas, syscalls
+from . import condition, quotas, syscalls
 from .cgroups import Group, group
 from .errors import DisturbanceError, KernelError
 from .identity import Identity
@@ -52,6 +52,7 @@ class Job:
         pid: its process.
         exit: its exit status, minus the signal's number if one ended it.
         error: why it failed, in words.
+        lost: whether it ended because its node went down.
         stamps: submitted, decided, artifact, started, ready, finished: CLOCK_MONOTONIC seconds.
     """
 
@@ -71,6 +72,7 @@ class Job:
     born: int | None = None
     exit: int | None = None
     error: str | None = None
+    lost: bool = False
     stopping: bool = False
     stamps: dict[str, float] = field(default_factory=dict)
 
@@ -153,12 +155,16 @@ def birth(pid: int) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a process is to run: pinned namespaces, control group, log and exit status files."""
+    """Where a process is to run: pinned namespaces, control group, log and exit status files.
+
+    With a guard, the node's own folder, nothing begins unless the node is up.
+    """
 
     namespaces: Path
     group: Group
     log: Path
     exit_file: str
+    guard: Path | None = None
 
 
 def environment(job: Job) -> dict[str, str]:
@@ -201,6 +207,9 @@ def _become(place: Place) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     place.group.join()
+    # Whoever takes the node down notes that first and looks for processes then: one is in time.
+    if place.guard is not None:
+        condition.check_up(place.guard, place.guard.name)
     held = {name: os.open(place.namespaces / name, os.O_RDONLY) for name in (*_KINDS, "mnt")}
     for name, kind in {**_KINDS, "mnt": syscalls.CLONE_NEWNS}.items():
         syscalls.setns(held[name], kind)
@@ -217,10 +226,18 @@ def signal_all(group_: Group, number: int) -> None:
             continue
 
 
-def remove_group(group_: Group) -> None:
-    """Remove a job's control group and kill what is left in it; `down` gets what stays busy."""
+def remove_group(group_: Group) -> bool:
+    """Kill what is left in a job's control group and remove it; `down` gets what stays busy.
+
+    Returns:
+        False while its node is paused: the killed cannot go before the node goes on.
+    """
     try:
+        if group_.is_frozen():
+            signal_all(group_, signal.SIGKILL)
+            return False
         group_.kill(patience=1.0)
         group_.remove()
     except KernelError:
-        return
+        pass
+    return True

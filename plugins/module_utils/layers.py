@@ -41,7 +41,10 @@ def load(path: Path) -> Layers:
 
 
 def save(path: Path, layers: Layers, *, durable: bool = True) -> None:
-    """Write a store, all at once; durable waits until it is on its disk."""
+    """Write a store, all at once; durable waits until it is on its disk. An empty one goes."""
+    if not layers:
+        path.unlink(missing_ok=True)
+        return
     fresh = path.with_suffix(".new")
     with fresh.open("w") as file:
         file.write(json.dumps(layers))
@@ -57,6 +60,33 @@ def locked(path: Path) -> Iterator[None]:
     with path.with_suffix(".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def working(path: Path) -> Iterator[bool]:
+    """Mark that the node is being brought to a store's layers; the mark goes when that succeeded.
+
+    The value is whether a mark was left by one who did not: then nothing is known of the kernel.
+    """
+    mark = path.with_suffix(".doing")
+    resumed = mark.exists()
+    mark.touch()
+    yield resumed
+    mark.unlink(missing_ok=True)
+
+
+def stamp(path: Path) -> tuple[int, int] | None:
+    """Return what is another one after each change of a store; None if it is not there."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_mtime_ns, status.st_ino
+
+
+def is_unfinished(path: Path) -> bool:
+    """Return whether a change of a store's layers was cut short."""
+    return path.with_suffix(".doing").exists()
 
 
 def changed(layers: Layers, layer: str | None, body: Body | None) -> Layers:

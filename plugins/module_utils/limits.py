@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Capacity limits as texts: cores, bytes, bytes a second, counts.
+"""Capacity, stress and the level of a disk as texts: cores, bytes, bytes a second, counts, parts.
 
-The quota module and the words of a perturbation read them here, so both judge alike.
+The modules and the words of a perturbation read them here, so both judge alike.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from . import units
+from .texts import quote
 
 _Number = TypeVar("_Number", int, float)
 
@@ -49,9 +50,19 @@ def count(value: object) -> int:
         ValueError: in one line.
     """
     text = str(value).strip()
-    if isinstance(value, bool) or not (text.isascii() and text.isdigit()) or int(text) == 0:
-        raise ValueError(f"{value!r} is no whole number above zero")
+    right = text.isascii() and text.isdigit() and len(text) < 19 and int(text) > 0
+    if isinstance(value, bool) or not right:
+        raise ValueError(f"{quote(value)} is no whole number above zero")
     return int(text)
+
+
+def share(value: object) -> float:
+    """Return the part of a disk that is to be filled, above zero: ``"90%"`` is 0.9.
+
+    Raises:
+        ValueError: in one line.
+    """
+    return _above_zero(units.ratio(value), value, "level")
 
 
 READERS: Mapping[str, Callable[[object], float | int]] = {
@@ -64,6 +75,11 @@ READERS: Mapping[str, Callable[[object], float | int]] = {
     "write_iops": count,
     "pids": count,
 }
+STRESS_READERS: Mapping[str, Callable[[object], float | int]] = {
+    "cpu": cores,
+    "memory": memory,
+    "io": count,
+}
 
 
 def read(texts: Mapping[str, object]) -> dict[str, float | int]:
@@ -72,21 +88,39 @@ def read(texts: Mapping[str, object]) -> dict[str, float | int]:
     Raises:
         ValueError: one line that starts with the key at fault.
     """
-    numbers: dict[str, float | int] = {}
-    for key, text in texts.items():
-        try:
-            numbers[key] = READERS[key](text)
-        except KeyError:
-            raise ValueError(f"{key}: unknown limit; known are {', '.join(READERS)}") from None
-        except ValueError as error:
-            raise ValueError(f"{key}: {error}") from error
+    numbers = _numbers(texts, READERS, "limit")
     if "io" in numbers:
         both = numbers.pop("io")
         numbers = {"read_bps": both, "write_bps": both, **numbers}
     return numbers
 
 
+def read_stress(texts: Mapping[str, object]) -> dict[str, float | int]:
+    """Return a load as numbers: workers (a half works half of the time), bytes, workers.
+
+    Raises:
+        ValueError: one line that starts with the key at fault.
+    """
+    return _numbers(texts, STRESS_READERS, "stress")
+
+
+def _numbers(
+    texts: Mapping[str, object],
+    readers: Mapping[str, Callable[[object], float | int]],
+    what: str,
+) -> dict[str, float | int]:
+    numbers: dict[str, float | int] = {}
+    for key, text in texts.items():
+        try:
+            numbers[key] = readers[key](text)
+        except KeyError:
+            raise ValueError(f"{key}: unknown {what}; known are {', '.join(readers)}") from None
+        except ValueError as error:
+            raise ValueError(f"{key}: {error}") from error
+    return numbers
+
+
 def _above_zero(number: _Number, value: object, what: str) -> _Number:
     if number <= 0:
-        raise ValueError(f"{what} {value!r} must be above zero")
+        raise ValueError(f"{what} {quote(value)} must be above zero")
     return number

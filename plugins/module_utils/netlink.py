@@ -35,6 +35,7 @@ NLMSGERR_ATTR_MSG = 1
 SO_SNDBUFFORCE = 32
 SO_RCVBUFFORCE = 33
 
+_ATTRIBUTE = struct.Struct("=HH")
 _HEADER = struct.Struct("=IHHII")
 _BUFFER = 4 << 20
 _CHUNK = 1 << 20
@@ -91,15 +92,30 @@ def text(kind: int, value: str) -> bytes:
     return attribute(kind, value.encode() + b"\0")
 
 
-def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
-    """Return the attributes of data by type (flag bits removed); the last of a type wins."""
-    return dict(attribute_list(data, offset))
+def attributes(data: bytes, offset: int = 0, most: int = 1 << 16) -> dict[int, bytes]:
+    """Return the attributes of data by type (flag bits removed); the last of a type wins.
+
+    Args:
+        data: attributes one after another.
+        offset: where the first begins.
+        most: how many to read; what is not needed often comes last.
+    """
+    found: dict[int, bytes] = {}
+    end = len(data) - 4
+    while offset <= end and most:
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < 4:
+            break
+        found[kind & 0x3FFF] = data[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+        most -= 1
+    return found
 
 
 def attribute_list(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
     """Yield (type, payload) of each attribute of data."""
     while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
         if length < 4:
             return
         yield kind & 0x3FFF, data[offset + 4 : offset + length]

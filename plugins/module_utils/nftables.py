@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Our nftables tables, as netlink messages and their readers.
 
-Where a node's links are shaped, table `pkgctl` of family ip holds
-  map class     destination → HTB class, for packets that leave (one lookup, however many peers);
-  set cut       sources from which nothing arrives.
+Where a node's links are shaped, table `pkgctl` holds
+  maps class, class6   destination → HTB class, for packets that leave (one lookup for any peers);
+  sets cut, cut6       sources from which nothing arrives;
+  chains closed, mute  only while the node is off: nothing arrives, nothing leaves.
 Where packets are delayed, table `pkgctl-delay` holds
-  set delayed   pairs of source and destination whose packets pass the delay line (NFQUEUE).
+  sets delayed, delayed6   pairs of source and destination that pass the delay line (NFQUEUE);
+  sets copied, copied6     those of them whose packets are handed over whole.
+Both are of family inet: a set whose name ends with 6 holds IPv6 addresses, the others IPv4.
 
 Formats: linux/netfilter/nf_tables.h and nfnetlink.h; numbers are in network order, the content of
 registers excepted. All changes of one call of send happen together, or not at all.
@@ -14,11 +17,12 @@ registers excepted. All changes of one call of send happen together, or not at a
 from __future__ import annotations
 
 import errno
+import functools
 import ipaddress
 import struct
 from collections.abc import Iterable, Mapping
 
-from .errors import CapabilityError, KernelError
+from .errors import CapabilityError, DisturbanceError, KernelError
 from .netlink import (
     NLM_F_APPEND,
     NLM_F_CREATE,
@@ -40,14 +44,21 @@ QUEUE = 7067
 _SUBSYSTEM = 10 << 8
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEWTABLE, _GETTABLE, _DELTABLE = 0, 1, 2
-_NEWCHAIN, _NEWRULE, _NEWSET = 3, 6, 9
+_NEWCHAIN, _GETCHAIN, _DELCHAIN, _NEWRULE, _NEWSET = 3, 4, 5, 6, 9
 _NEWSETELEM, _GETSETELEM, _DELSETELEM = 12, 13, 14
-_IPV4 = 2
-_KEY_IPV4, _DATA_CLASSID = 7, 23
+_INET, _IPV4, _IPV6 = 1, 2, 10
+_KEY_IPV4, _KEY_IPV6, _DATA_CLASSID = 7, 8, 23
 _SET_MAP = 8
 _PREROUTING, _POSTROUTING = 0, 4
 _BEFORE_CONNTRACK = -300
-_SOURCE, _DESTINATION = 12, 16
+# Where the addresses lie in the header of each protocol, and how long they are.
+_SOURCE = {_IPV4: 12, _IPV6: 8}
+_DESTINATION = {_IPV4: 16, _IPV6: 24}
+_LENGTH = {_IPV4: 4, _IPV6: 16}
+_SUFFIX = {_IPV4: "", _IPV6: "6"}
+_META_PROTOCOL = 15
+# A comment in the user data of a table says whose it is.
+_OURS = b"\0\x07pkgctl\0"
 _ELEMENTS_A_MESSAGE = 500
 _NEW = NLM_F_CREATE | NLM_F_EXCL
 # For the nft command, which prints a map: keys in network order (2), data in host order (1).
@@ -55,7 +66,7 @@ _BYTE_ORDERS = struct.pack("=BBIBBI", 0, 4, 2, 1, 4, 1)
 
 
 def _message(kind: int, flags: int, what: str, *parts: bytes) -> Message:
-    header = struct.pack(">BBH", _IPV4, 0, 0)
+    header = struct.pack(">BBH", _INET, 0, 0)
     return Message(_SUBSYSTEM | kind, flags, header + b"".join(parts), what)
 
 
@@ -78,21 +89,53 @@ def send(socket: Socket, messages: Iterable[Message]) -> None:
 
 def shaping_table() -> list[Message]:
     """Return the messages that make the table of a node's links, with nothing in it."""
-    return [
+    leaving, arriving = "leaving", "arriving"
+    head = [
         _table(SHAPING),
-        _set(SHAPING, "class", 1, 4, be32(6, _DATA_CLASSID) + be32(7, 4), _SET_MAP),
-        _set(SHAPING, "cut", 2, 4),
-        _chain(SHAPING, "leaving", _POSTROUTING, 0),
-        _chain(SHAPING, "arriving", _PREROUTING, _BEFORE_CONNTRACK),
-        _rule(
-            SHAPING,
-            "leaving",
-            _load(_DESTINATION, 4),
-            _lookup("class", 1, result=1),
-            _set_priority(),
-        ),
-        _rule(SHAPING, "arriving", _load(_SOURCE, 4), _lookup("cut", 2), _drop()),
+        _chain(SHAPING, leaving, _POSTROUTING, 0),
+        _chain(SHAPING, arriving, _PREROUTING, _BEFORE_CONNTRACK),
     ]
+    return head + [message for family in (_IPV4, _IPV6) for message in _shaping_of(family)]
+
+
+def _shaping_of(family: int) -> list[Message]:
+    size, suffix = _LENGTH[family], _SUFFIX[family]
+    classes, cut = f"class{suffix}", f"cut{suffix}"
+    to_class = be32(6, _DATA_CLASSID) + be32(7, 4)
+    choose = (_is(family), _load(_DESTINATION[family], size), _lookup(classes, 1, result=1))
+    refuse = (_is(family), _load(_SOURCE[family], size), _lookup(cut, 2), _drop())
+    return [
+        _set(SHAPING, classes, 1 + 2 * (family == _IPV6), size, to_class, _SET_MAP),
+        _set(SHAPING, cut, 2 + 2 * (family == _IPV6), size),
+        _rule(SHAPING, "leaving", *choose, _set_priority()),
+        _rule(SHAPING, "arriving", *refuse),
+    ]
+
+
+CLOSED = {"closed": _PREROUTING, "mute": _POSTROUTING}
+
+
+def close() -> list[Message]:
+    """Return the messages after which nothing arrives at a node and nothing leaves it."""
+    return [
+        _chain(SHAPING, name, hook, _BEFORE_CONNTRACK - 1, policy=0)
+        for name, hook in CLOSED.items()
+    ]
+
+
+def reopen() -> list[Message]:
+    """Return the messages that take back close."""
+    return [
+        _message(_DELCHAIN, 0, f"delete chain {name}", text(1, SHAPING), text(3, name))
+        for name in CLOSED
+    ]
+
+
+def has_chain(socket: Socket, table: str, name: str) -> bool:
+    """Return whether a table has a chain."""
+    return _finds(
+        socket, _message(_GETCHAIN, 0, f"find chain {name}", text(1, table), text(3, name))
+    )
 
 
 def delaying_table(queue_expression: bool) -> list[Message]:
@@ -101,18 +144,31 @@ def delaying_table(queue_expression: bool) -> list[Message]:
     Args:
         queue_expression: whether the kernel has nftables' own queue; else xtables' target is used.
     """
-    queue = _queue() if queue_expression else _queue_target()
+    head = [_table(DELAYING), _chain(DELAYING, "arriving", _PREROUTING, _BEFORE_CONNTRACK + 1)]
+    queues = enumerate(QUEUES.items(), start=1)
+    return head + [
+        message
+        for number, ((name, family), queue) in queues
+        for message in _delaying_of(name, family, number, queue, queue_expression)
+    ]
+
+
+def _delaying_of(
+    name: str, family: int, number: int, queue: int, queue_expression: bool
+) -> list[Message]:
+    size, known = 2 * _LENGTH[family], f"{name}{_SUFFIX[family]}"
+    hand_over = _queue(queue) if queue_expression else _queue_target(queue)
+    # Source and destination lie side by side in the header: one load for both.
+    parts = (_is(family), _load(_SOURCE[family], size), _lookup(known, number), hand_over)
     return [
-        _table(DELAYING),
-        _set(DELAYING, "delayed", 1, 8),
-        _chain(DELAYING, "arriving", _PREROUTING, _BEFORE_CONNTRACK + 1),
-        # Source and destination lie side by side in the header: one load for both.
-        _rule(DELAYING, "arriving", _load(_SOURCE, 8), _lookup("delayed", 1), queue),
+        _set(DELAYING, known, number, size),
+        _rule(DELAYING, "arriving", *parts),
     ]
 
 
 def _table(name: str) -> Message:
-    return _message(_NEWTABLE, _NEW, f"make table {name}", text(1, name), be32(2, 0))
+    parts = (text(1, name), be32(2, 0), attribute(6, _OURS))
+    return _message(_NEWTABLE, _NEW, f"make table {name}", *parts)
 
 
 def delete_table(name: str) -> Message:
@@ -123,15 +179,17 @@ def delete_table(name: str) -> Message:
 def _set(
     table: str, name: str, number: int, size: int, data: bytes = b"", flags: int = 0
 ) -> Message:
-    kind = _KEY_IPV4 if size == 4 else _KEY_IPV4 << 6 | _KEY_IPV4
+    kind = _KEY_IPV4 if size in (4, 8) else _KEY_IPV6
+    if size in (8, 32):
+        kind = kind << 6 | kind
     head = (text(1, table), text(2, name), be32(3, flags), be32(4, kind), be32(5, size))
     tail = (data, be32(10, number), attribute(13, _BYTE_ORDERS))
     return _message(_NEWSET, _NEW, f"make set {name}", *head, *tail)
 
 
-def _chain(table: str, name: str, hook: int, priority: int) -> Message:
+def _chain(table: str, name: str, hook: int, priority: int, policy: int = 1) -> Message:
     place = nested(4, be32(1, hook), attribute(2, struct.pack(">i", priority)))
-    parts = (text(1, table), text(3, name), place, text(7, "filter"))
+    parts = (text(1, table), text(3, name), place, be32(5, policy), text(7, "filter"))
     return _message(_NEWCHAIN, _NEW, f"make chain {name}", *parts)
 
 
@@ -157,6 +215,13 @@ def _lookup(name: str, number: int, result: int | None = None) -> bytes:
     return _expression("lookup", text(1, name), be32(2, 1), found, be32(4, number))
 
 
+def _is(family: int) -> bytes:
+    """Go on only with packets of this family."""
+    own = attribute(1, struct.pack("B", family))
+    protocol = _expression("meta", be32(1, 1), be32(2, _META_PROTOCOL))
+    return protocol + _expression("cmp", be32(1, 1), be32(2, 0), nested(3, own))
+
+
 def _set_priority() -> bytes:
     return _expression("meta", be32(2, 2), be32(3, 1))
 
@@ -166,20 +231,42 @@ def _drop() -> bytes:
     return _expression("immediate", be32(1, 0), verdict)
 
 
-def _queue() -> bytes:
-    number, total, bypass = (struct.pack(">H", value) for value in (QUEUE, 1, 1))
+def _queue(queue: int) -> bytes:
+    number, total, bypass = (struct.pack(">H", value) for value in (queue, 1, 1))
     return _expression("queue", attribute(1, number), attribute(2, total), attribute(3, bypass))
 
 
-def _queue_target() -> bytes:
+def _queue_target(queue: int) -> bytes:
     # struct xt_NFQ_info_v3, padded to 8: queue, how many, flags (1 = pass when nobody listens)
-    info = struct.pack("=HHHH", QUEUE, 1, 1, 0)
+    info = struct.pack("=HHHH", queue, 1, 1, 0)
     return _expression("target", text(1, "NFQUEUE"), be32(2, 3), attribute(3, info))
 
 
+# The queue of the packets of each set of pairs, by the set's name and family.
+QUEUES = {
+    ("delayed", _IPV4): QUEUE,
+    ("delayed", _IPV6): 7066,
+    ("copied", _IPV4): 7065,
+    ("copied", _IPV6): 7064,
+}
+
+
 def key(*addresses: str) -> bytes:
-    """Return the key of a set: an address, or several side by side."""
-    return b"".join(ipaddress.IPv4Address(address).packed for address in addresses)
+    """Return the key of a set: an address, or several of one family side by side."""
+    return b"".join(_packed(address) for address in addresses)
+
+
+@functools.lru_cache(maxsize=1 << 16)
+def _packed(address: str) -> bytes:
+    return ipaddress.ip_address(address).packed
+
+
+def by_family(name: str, keys: Iterable[bytes]) -> dict[str, list[bytes]]:
+    """Return keys by the set that holds them: name for IPv4, name with a 6 for IPv6."""
+    found: dict[str, list[bytes]] = {name: [], f"{name}6": []}
+    for each in keys:
+        found[name if len(each) in (4, 8) else f"{name}6"].append(each)
+    return found
 
 
 def _element(packed: bytes, value: int | None = None) -> bytes:
@@ -217,9 +304,28 @@ def _elements(kind: int, table: str, name: str, elements: list[bytes], what: str
 
 
 def exists(socket: Socket, table: str) -> bool:
-    """Return whether a table is there."""
+    """Return whether a table of ours is there.
+
+    Raises:
+        DisturbanceError: if there is one of that name that is not ours.
+    """
+    wanted = _message(_GETTABLE, 0, f"find table {table}", text(1, table))
     try:
-        socket.get(_message(_GETTABLE, 0, f"find table {table}", text(1, table)))
+        found = socket.get(wanted)
+    except KernelError as error:
+        if error.errno == errno.ENOENT:
+            return False
+        raise
+    if attributes(found, 4).get(6) != _OURS:
+        raise DisturbanceError(
+            f"there is an nftables table inet {table} that is not ours; delete or rename it"
+        )
+    return True
+
+
+def _finds(socket: Socket, wanted: Message) -> bool:
+    try:
+        socket.get(wanted)
     except KernelError as error:
         if error.errno == errno.ENOENT:
             return False
@@ -229,22 +335,35 @@ def exists(socket: Socket, table: str) -> bool:
 
 def elements(socket: Socket, table: str, name: str) -> dict[bytes, int]:
     """Return the keys of a set or map, with their class (0 in a set)."""
-    request = struct.pack(">BBH", _IPV4, 0, 0) + text(1, table) + text(2, name)
     found: dict[bytes, int] = {}
-    for body in socket.dump(_SUBSYSTEM | _GETSETELEM, request, what=f"list set {name}"):
-        listing = attributes(body, 4).get(3, b"")
+    for listing in _listings(socket, table, name):
         for _, element in attribute_list(listing):
-            packed, value = _read_element(attributes(element))
-            found[packed] = value
+            fields = attributes(element, 0, 2)
+            # Key and class lie each in an attribute of an attribute, whose headers are 4 bytes.
+            found[fields[1][4:]] = _CLASS.unpack_from(fields[2], 4)[0] if 2 in fields else 0
     return found
 
 
-def _read_element(fields: dict[int, bytes]) -> tuple[bytes, int]:
-    packed = attributes(fields[1])[1]
-    if 2 not in fields:
-        return packed, 0
-    (value,) = struct.unpack_from("=I", attributes(fields[2])[1])
-    return packed, value
+_CLASS = struct.Struct("=I")
+
+
+def _listings(socket: Socket, table: str, name: str) -> list[bytes]:
+    request = struct.pack(">BBH", _INET, 0, 0) + text(1, table) + text(2, name)
+    bodies = socket.dump(_SUBSYSTEM | _GETSETELEM, request, what=f"list set {name}")
+    return [attributes(body, 4).get(3, b"") for body in bodies]
+
+
+def keys(socket: Socket, table: str, name: str, size: int) -> list[bytes]:
+    """Return the keys of a set, of so many bytes each; five times as fast as elements."""
+    head = attribute(1, attribute(1, attribute(1, bytes(size))))[:-size]
+    pattern = struct.Struct(f"={len(head)}s{size}s")
+    found: list[bytes] = []
+    for listing in _listings(socket, table, name):
+        # Elements that hold more than their key are read one by one.
+        if len(listing) % pattern.size or listing.count(head) < len(listing) // pattern.size:
+            return list(elements(socket, table, name))
+        found += [packed for _, packed in pattern.iter_unpack(listing)]
+    return found
 
 
 def make_delaying_table(socket: Socket) -> None:

@@ -10,9 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from . import selection, words
+from . import settings, timewords, tracefiles, words
+from .ends import both, couples, directed, grouped
 from .selection import Node, Selector
+from .selection import read as read_selector
+from .texts import hint, quote
+from .times import Times
+from .tracefiles import FileReader
 
 HostPlan = dict[str, dict[str, object]]
 
@@ -24,24 +31,44 @@ class Perturbation:
     Attributes:
         name: the name of its layer.
         ends: the selectors that were given, by their word (src, dst, site, node).
+        seed: from which random choices of nodes follow, and random flaps.
         direction: which way between the ends: "to", "from" or "both".
-        link: the texts for a link: rate, delay, jitter, loss.
-        quota: the texts for a node's capacity: cpu, memory, io, pids.
-        disk: the condition of a disk, with "disk" the disk's name if one was given.
+        link: the options for a link: rate, delay, jitter, loss and the others.
+        quota: the options for a node's capacity: cpu, memory, io and the others.
+        disk: the options for a disk: disk (its name), condition, how, fill, size.
+        health: "paused", "stopped", "crashed", "isolated" or "" for as it is.
+        stress: the options for stress: cpu, memory, io.
         timeline: the timeline to arm instead of acting now; None acts now.
-        start: seconds from the timeline's start to the onset.
-        duration: seconds from the onset to the end; None lasts until healed.
+        timing: when it is in force, and its lease.
+        force: do it though something is lost by it.
     """
 
     name: str = words.DEFAULT_NAME
     ends: Mapping[str, Selector] = field(default_factory=dict)
+    seed: int = 0
     direction: str = "both"
-    link: Mapping[str, str] = field(default_factory=dict)
+    link: Mapping[str, object] = field(default_factory=dict)
     quota: Mapping[str, str] = field(default_factory=dict)
     disk: Mapping[str, str] = field(default_factory=dict)
+    health: str = ""
+    stress: Mapping[str, str] = field(default_factory=dict)
     timeline: str | None = None
-    start: float = 0.0
-    duration: float | None = None
+    timing: Times = field(default_factory=Times)
+    force: bool = False
+
+    @property
+    def start(self) -> float:
+        """Seconds from the timeline's start to the onset."""
+        return self.timing.start
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds from the first onset to the last end; None does not end by itself."""
+        return None if self.timing.ends is None else self.timing.ends - self.start
+
+    def times(self) -> dict[str, Any] | None:
+        """Return what the agent is told of its times; None if it acts now, without an agent."""
+        return None if self.timeline is None else self.timing.to_dict()
 
     def plan(self, nodes: Sequence[Node]) -> dict[str, HostPlan]:
         """Return for each node that takes part what it has to do.
@@ -51,14 +78,16 @@ class Perturbation:
 
         Returns:
             ``{host: {"link": {"egress": {peer: {"rate": …}}, "ingress": {…}}, "quota": {"cpu": …},
-            "disk": {"condition": …}}}`` with the texts as given; a host has only the parts that
-            concern it, and the peer ``*`` stands for every other node.
+            "disk": {"condition": …}, "health": {"health": …}, "stress": {"cpu": …}}}`` with the
+            texts as given; a host has only the parts that concern it, and the peer ``*`` stands for
+            every other node.
 
         Raises:
             ValueError: if a selector names nothing here, or nothing at all is left to do.
         """
         if not nodes:
             raise ValueError("the testbed has no nodes")
+        self._check_condition(nodes)
         plans: dict[str, HostPlan] = {}
         for name, link in self._link_parts(nodes).items():
             plans.setdefault(name, {})["link"] = link
@@ -66,51 +95,64 @@ class Perturbation:
             plans.setdefault(name, {}).update(parts)
         return {node.name: plans[node.name] for node in nodes if node.name in plans}
 
+    def _check_condition(self, nodes: Sequence[Node]) -> None:
+        """Refuse to wait for a node that is not there."""
+        names = [node.name for node in nodes]
+        kind, name = timewords.subject(self.timing) or ("", "")
+        if kind == "node" and name not in names:
+            raise ValueError(f"when: no node is called {quote(name)}; {hint(name, names)}")
+
+    def _choose(self, nodes: Sequence[Node], known: Sequence[str]) -> dict[str, frozenset[str]]:
+        return {w: s.choose(nodes, self.seed) for w, s in self.ends.items() if w in known}
+
+    def _chosen(self, nodes: Sequence[Node]) -> tuple[frozenset[str], bool]:
+        """Return the nodes whose capacity, disks and health are meant, and whether by name."""
+        given = self._choose(nodes, words.PLACE_WORDS)
+        everyone = frozenset(node.name for node in nodes)
+        return (both(given), True) if given else (everyone, False)
+
     def _link_parts(self, nodes: Sequence[Node]) -> dict[str, dict[str, object]]:
         """Return the link part of each node at an end of a disturbed link."""
-        if not self.link:
+        pairs = self._pairs(nodes)
+        if pairs is None:
             return {}
-        pairs = _directed(self._couples(nodes), self.direction)
         if not pairs:
             given = " and ".join(self.ends) or "src"
             raise ValueError(f"{given}: no link lies between these nodes")
+        link = self.link or {"loss": "100%"}
         order = [node.name for node in nodes]
         parts: dict[str, dict[str, object]] = {}
         for way, ends in (("egress", pairs), ("ingress", {(b, a) for a, b in pairs})):
-            for name, peers in _peers(ends, order).items():
-                parts.setdefault(name, {})[way] = {peer: dict(self.link) for peer in peers}
+            for name, peers in grouped(ends, order).items():
+                parts.setdefault(name, {})[way] = {peer: dict(link) for peer in peers}
         return parts
 
-    def _couples(self, nodes: Sequence[Node]) -> set[tuple[str, str]]:
-        """Return (near end, far end) of each link; directions are counted from the near end.
-
-        An end that nobody named is everything else: the nodes beyond the named end.
-        """
-        everyone = frozenset(node.name for node in nodes)
-        given = {word: selector.choose(nodes) for word, selector in self.ends.items()}
-        if "src" in given or "dst" in given:
-            near = given.get("src") or everyone - given["dst"] or everyone
-            far = given.get("dst") or everyone - given["src"] or everyone
-        elif "node" in given:
-            near, far = _both(given), everyone
-        else:
-            near = given.get("site", everyone)
-            far = everyone - near or everyone
-        return {(one, other) for one in near for other in far if one != other}
+    def _pairs(self, nodes: Sequence[Node]) -> set[tuple[str, str]] | None:
+        """Return the directions that are disturbed; None if no link is."""
+        if self.link:
+            given = self._choose(nodes, words.SELECTOR_WORDS)
+            return directed(couples(given, nodes), self.direction)
+        if self.health != settings.ISOLATED:
+            return None
+        chosen, _ = self._chosen(nodes)
+        apart = {(one, node.name) for one in chosen for node in nodes if one != node.name}
+        return directed(apart, "both")
 
     def _node_parts(self, nodes: Sequence[Node]) -> dict[str, HostPlan]:
-        """Return the quota and disk parts of each node that has some."""
-        if not self.quota and not self.disk:
+        """Return what each node has to do that is not about its links."""
+        health = {"health": self.health} if self.health in settings.HEALTHS else {}
+        same = {"quota": self.quota, "health": health, "stress": self.stress}
+        wanted = {kind: options for kind, options in same.items() if options}
+        if not wanted and not self.disk:
             return {}
-        given = {w: s.choose(nodes) for w, s in self.ends.items() if w in words.PLACE_WORDS}
-        chosen = _both(given) if given else frozenset(node.name for node in nodes)
+        chosen, explicit = self._chosen(nodes)
         parts: dict[str, HostPlan] = {}
         for node in nodes:
-            if node.name in chosen and self.quota:
-                parts.setdefault(node.name, {})["quota"] = {**self.quota}
-            if node.name in chosen and self.disk and self._has_disk(node, explicit=bool(given)):
-                parts.setdefault(node.name, {})["disk"] = {**self.disk}
-        if not parts:
+            if node.name in chosen and wanted:
+                parts[node.name] = {kind: dict(options) for kind, options in wanted.items()}
+            if node.name in chosen and self.disk and self._has_disk(node, explicit=explicit):
+                parts.setdefault(node.name, {})["disk"] = dict(self.disk)
+        if self.disk and not any("disk" in each for each in parts.values()):
             raise ValueError("disk: no node of this testbed has a disk")
         return parts
 
@@ -121,45 +163,81 @@ class Perturbation:
             return True
         if not explicit:
             return False
-        asked = f"no disk {wanted!r}, only {', '.join(node.disks)}" if node.disks else "no disk"
+        asked = (
+            f"no disk {quote(wanted)}, only {', '.join(node.disks)}" if node.disks else "no disk"
+        )
         raise ValueError(f"disk: {node.name} has {asked}")
 
 
-def read(given: Mapping[str, object]) -> Perturbation:
+def read(given: Mapping[str, object], read_file: FileReader = tracefiles.read_text) -> Perturbation:
     """Return the perturbation that the words mean.
 
     Args:
         given: texts as a user writes them, by word; see words.WORDS. None counts as not given.
+        read_file: returns the text of a file that distribution or trace name.
 
     Raises:
         ValueError: one line that starts with the word at fault.
     """
     words.check_words(given, words.WORDS)
     given = {word: value for word, value in given.items() if value is not None}
-    link, quota = words.read_link(given), words.read_quota(given)
-    disk = words.read_disk(given["disk"]) if "disk" in given else {}
-    _check_sense(given, links=bool(link), nodes=bool(quota or disk))
     name = words.read_name("name", given.get("name", words.DEFAULT_NAME))
-    seconds = {w: words.read_duration(w, given[w]) for w in ("start", "duration") if w in given}
-    timeline = given.get("timeline", name if seconds else None)
+    seed = words.read_seed(given["seed"]) if "seed" in given else words.seed_of(name)
+    timing = timewords.read(_times(given), seed, read_file)
+    read_settings = _read_settings(given, timing, read_file)
+    _check_sense(given, read_settings)
+    _check_times(given, timing, read_settings)
     return Perturbation(
         name=name,
         ends=_read_ends(given, words.SELECTOR_WORDS),
+        seed=seed,
         direction=words.read_direction(given),
-        link=link,
-        quota=quota,
-        disk=disk,
-        timeline=None if timeline is None else words.read_name("timeline", timeline),
-        start=seconds.get("start", 0.0),
-        duration=seconds.get("duration"),
+        **read_settings,
+        timeline=_read_timeline(given, name),
+        timing=timing,
+        force=words.read_flag("force", given["force"]) if "force" in given else False,
     )
+
+
+def located(given: Mapping[str, Any], *folders: Path) -> dict[str, Any]:
+    """Return the words with the files that they name as whole paths, if a folder has them."""
+    return {
+        word: tracefiles.find(value, *folders)
+        if word in words.FILE_WORDS and isinstance(value, str)
+        else value
+        for word, value in given.items()
+    }
+
+
+def _times(given: Mapping[str, object]) -> dict[str, object]:
+    return {word: given[word] for word in (*words.TIME_WORDS, "lease") if word in given}
+
+
+def _read_settings(
+    given: Mapping[str, object], timing: Times, read_file: FileReader
+) -> dict[str, Any]:
+    columns = tuple(timing.trace[0][1]) if timing.trace else ()
+    return {
+        "link": settings.read_link(given, columns, read_file),
+        "quota": settings.read_quota(given),
+        "disk": settings.read_disk(given),
+        "health": settings.read_health(given) or "",
+        "stress": settings.read_stress(given),
+    }
+
+
+def _read_timeline(given: Mapping[str, object], name: str) -> str | None:
+    """Return the timeline that was named, or one of the layer's name if any time is given."""
+    if "timeline" in given:
+        return words.read_name("timeline", given["timeline"])
+    return name if any(word in given for word in words.TIME_WORDS) else None
 
 
 @dataclass(frozen=True, slots=True)
 class Healing:
-    """Which layer is to go, and where; no name means every layer but base."""
+    """Which layers are to go, and where; no name means every layer but base."""
 
-    name: str | None = None
+    names: tuple[str, ...] = ()
     ends: Mapping[str, Selector] = field(default_factory=dict)
 
     def hosts(self, nodes: Sequence[Node]) -> list[str]:
@@ -169,64 +247,65 @@ class Healing:
             ValueError: if a selector names nothing here.
         """
         given = {word: selector.choose(nodes) for word, selector in self.ends.items()}
-        chosen = _both(given) if given else frozenset(node.name for node in nodes)
+        chosen = both(given) if given else frozenset(node.name for node in nodes)
         return [node.name for node in nodes if node.name in chosen]
 
 
 def read_healing(given: Mapping[str, object]) -> Healing:
-    """Return what the words of a healing mean: name, node, site.
+    """Return what the words of a healing mean: name (or several), node, select, site.
 
     Raises:
         ValueError: one line that starts with the word at fault.
     """
     words.check_words(given, words.HEAL_WORDS)
     given = {word: value for word, value in given.items() if value is not None}
-    return Healing(
-        name=words.read_name("name", given["name"]) if "name" in given else None,
-        ends=_read_ends(given, words.PLACE_WORDS),
-    )
+    ends = _read_ends(given, words.PLACE_WORDS)
+    for word, selector in ends.items():
+        if selector.is_random:
+            raise ValueError(f"{selector.word}: draws nodes at random; name the {word} to heal")
+    names = words.read_names("name", given["name"]) if "name" in given else ()
+    return Healing(names, ends)
 
 
 def _read_ends(given: Mapping[str, object], known: Sequence[str]) -> dict[str, Selector]:
-    return {word: selection.read(word, given[word]) for word in known if word in given}
+    """Return the selectors by their word; select is another word for node."""
+    if "node" in given and "select" in given:
+        raise ValueError("select: chooses nodes as node does; give one of them")
+    return {
+        "node" if word == "select" else word: read_selector(word, given[word])
+        for word in known
+        if word in given
+    }
 
 
-def _check_sense(given: Mapping[str, object], *, links: bool, nodes: bool) -> None:
+def _check_sense(given: Mapping[str, object], read: Mapping[str, Any]) -> None:
     """Refuse words that say nothing, or that contradict one another."""
+    links = bool(read["link"])
+    nodes = any(read[kind] for kind in ("quota", "disk", "health", "stress"))
     if not links and not nodes:
         raise ValueError(f"nothing to do: give one of {', '.join(words.SETTING_WORDS)}")
+    if links and read["health"] == settings.ISOLATED:
+        raise ValueError("health: isolated cuts all links; disturb others under another name")
     ends = [word for word in ("src", "dst") if word in given]
     places = [word for word in words.PLACE_WORDS if word in given]
     if not links and (ends or "direction" in given):
         known = ", ".join((*words.LINK_WORDS, "partition"))
         raise ValueError(f"{[*ends, 'direction'][0]}: chooses links; give one of {known}")
     if nodes and ends and not places:
-        setting = next(word for word in (*words.QUOTA_WORDS, "disk") if word in given)
+        setting = next(word for word in words.NODE_WORDS if word in given)
         raise ValueError(f"{setting}: {ends[0]} chooses links; say which nodes with node or site")
     if links and not nodes and ends and places:
         raise ValueError(f"{places[0]}: contradicts {ends[0]}; choose the links by one of them")
 
 
-def _both(given: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """Return the nodes that both node and site name, as far as they are given."""
-    chosen = frozenset.intersection(*(given[word] for word in words.PLACE_WORDS if word in given))
-    if not chosen:
-        raise ValueError("node: names no node of the site")
-    return chosen
-
-
-def _directed(couples: set[tuple[str, str]], direction: str) -> set[tuple[str, str]]:
-    mirrored = {(far, near) for near, far in couples}
-    return {"to": couples, "from": mirrored, "both": couples | mirrored}[direction]
-
-
-def _peers(pairs: set[tuple[str, str]], order: Sequence[str]) -> dict[str, list[str]]:
-    """Return the second ends of each first end; all of them are written as ``*``."""
-    grouped: dict[str, set[str]] = {}
-    for first, second in pairs:
-        grouped.setdefault(first, set()).add(second)
-    everyone = len(order) - 1
-    return {
-        name: ["*"] if len(peers) == everyone > 1 else [peer for peer in order if peer in peers]
-        for name, peers in grouped.items()
-    }
+def _check_times(given: Mapping[str, object], timing: Times, read: Mapping[str, Any]) -> None:
+    """Refuse times that nothing here can follow."""
+    if timing.ramp is not None:
+        if "partition" in given or read["health"] == settings.ISOLATED:
+            raise ValueError("ramp: a link is cut or not; ramp loss instead")
+        if not (read["link"] or read["quota"] or read["stress"] or "fill" in read["disk"]):
+            raise ValueError("ramp: nothing here has a value that could grow")
+    if "lease" in given and timing.ends is not None:
+        raise ValueError("lease: contradicts duration, after which the layer ends by itself")
+    if timewords.predecessor(timing) == given.get("name", words.DEFAULT_NAME):
+        raise ValueError("after: a perturbation cannot wait for itself")

@@ -11,7 +11,48 @@ from pathlib import Path
 from . import syscalls
 from .identity import Identity
 
-_KINDS = {"net": syscalls.CLONE_NEWNET, "mnt": syscalls.CLONE_NEWNS}
+# The mount namespace comes last, for it hides the pins of the others.
+KINDS = {
+    "net": syscalls.CLONE_NEWNET,
+    "uts": syscalls.CLONE_NEWUTS,
+    "ipc": syscalls.CLONE_NEWIPC,
+    "mnt": syscalls.CLONE_NEWNS,
+}
+_NEEDED = ("net", "mnt")
+
+
+@contextmanager
+def returning(*kinds: str) -> Iterator[None]:
+    """Come back to the namespaces and the folder of now when the block ends.
+
+    Args:
+        kinds: which namespaces; all four if none is named.
+    """
+    # A mount namespace can be entered only by a thread that shares its folders with no other.
+    syscalls.unshare(syscalls.CLONE_FS)
+    held = {
+        kind: os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC)
+        for kind in kinds or KINDS
+    }
+    folder = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield
+    finally:
+        for kind, descriptor in held.items():
+            syscalls.setns(descriptor, KINDS[kind])
+            os.close(descriptor)
+        os.fchdir(folder)
+        os.close(folder)
+
+
+def enter(pins: Path, *kinds: str) -> None:
+    """Enter the namespaces that are pinned in a folder."""
+    held = [
+        (kind, os.open(pins / kind, os.O_RDONLY | os.O_CLOEXEC)) for kind in KINDS if kind in kinds
+    ]
+    for kind, descriptor in held:
+        syscalls.setns(descriptor, KINDS[kind])
+        os.close(descriptor)
 
 
 @contextmanager
@@ -22,17 +63,6 @@ def inside(directory: Path, node: Identity) -> Iterator[None]:
         directory: the testbed's folder, below which namespaces are pinned.
         node: the node.
     """
-    syscalls.unshare(syscalls.CLONE_FS)
-    home = {name: os.open(f"/proc/self/ns/{name}", os.O_RDONLY | os.O_CLOEXEC) for name in _KINDS}
-    pins = directory / "ns" / node.name
-    there = {name: os.open(pins / name, os.O_RDONLY | os.O_CLOEXEC) for name in _KINDS}
-    try:
-        for name, kind in _KINDS.items():
-            syscalls.setns(there[name], kind)
+    with returning(*_NEEDED):
+        enter(directory / "ns" / node.name, *_NEEDED)
         yield
-    finally:
-        for name, kind in _KINDS.items():
-            syscalls.setns(home[name], kind)
-            os.close(home[name])
-            os.close(there[name])
-        os.chdir("/")

@@ -1,19 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a node may use: CPU, memory, processes and disk throughput, as layers of limits.
 
-Of several layers the smallest limit holds. A version 1 hierarchy refuses a parent's CPU bound below
-a child's, so children shrink first and grow last; what a child had before is kept in the store.
+Of several layers the smallest limit holds.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import layers
+from . import clamping, layers, mounting
 from .cgroups import Group, group
 from .change import Change
 from .errors import DisturbanceError, KernelError
@@ -26,6 +26,7 @@ THROTTLES = ("read_bps", "write_bps", "read_iops", "write_iops")
 KEYS = ("cpu", "memory", "pids", *THROTTLES)
 Number = int | float
 Limits = Mapping[str, Number]
+Throttles = Mapping[tuple[str, str], int]
 _V2_NAMES = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
 
 
@@ -43,7 +44,7 @@ class State:
     cpu: float | None
     memory: int | None
     pids: int | None
-    throttles: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    throttles: Throttles = field(default_factory=dict)
 
     def show(self) -> str:
         """Return the limits as text, one a line."""
@@ -102,25 +103,23 @@ def wanted_state(limits: Limits, devices: list[str]) -> State:
 
 
 def _as_kernel(cores: Number | None) -> float | None:
-    return None if cores is None else round(cores * 100_000) / 100_000
+    return None if cores is None else clamping.rounded(cores)
 
 
 def devices(identity: Identity) -> list[str]:
-    """Return ``major:minor`` of each of the node's disks that is mounted here."""
-    found = []
-    for disk in identity.disks.values():
-        if os.path.ismount(disk.mount):
-            number = Path(disk.mount).stat().st_dev
-            found.append(f"{os.major(number)}:{os.minor(number)}")
-    return found
+    """Return ``major:minor`` of each of the node's disks: mounted here, or in use nevertheless."""
+    return mounting.devices(identity.disks)
 
 
-def read(node: Group, mounted: list[str]) -> State:
-    """Return the limits that the kernel holds for a node's group."""
-    return State(node.cpu(), node.memory(), node.pids(), _read_throttles(node, mounted))
+def read(node: Group, own: list[str]) -> State:
+    """Return the limits that the kernel holds for a node's group.
+
+    Throttles are those of its own devices, and of loop devices that once were.
+    """
+    return State(node.cpu(), node.memory(), node.pids(), _read_throttles(node, own))
 
 
-def _read_throttles(node: Group, mounted: list[str]) -> dict[tuple[str, str], int]:
+def _read_throttles(node: Group, own: list[str]) -> dict[tuple[str, str], int]:
     if not node.machine.has("blkio"):
         return {}
     found: dict[tuple[str, str], int] = {}
@@ -137,7 +136,11 @@ def _read_throttles(node: Group, mounted: list[str]) -> dict[tuple[str, str], in
             for line in (folder / f"blkio.throttle.{kind}_device").read_text().splitlines():
                 device, limit = line.split()
                 found[device, kind] = int(limit)
-    return {key: limit for key, limit in found.items() if key[0] in mounted}
+    return {key: limit for key, limit in found.items() if key[0] in own or _is_loop(key[0])}
+
+
+def _is_loop(device: str) -> bool:
+    return device.startswith("7:")
 
 
 def actions(now: State, then: State) -> list[str]:
@@ -174,21 +177,66 @@ def change(
         DisturbanceError: one line; for memory below what is in use, unless forced.
     """
     check(limits or {})
-    node = group(identity.cgroup)
     path = Path(identity.directory, STORE)
     with layers.locked(path):
         stored = layers.load(path)
         fresh = layers.changed(stored, layer, dict(limits or {}) if present else None)
-        mounted = devices(identity)
-        now, then = read(node, mounted), wanted_state(composed(fresh), mounted)
+        node, own = group(identity.cgroup), devices(identity)
+        now, then = read(node, own), wanted_state(composed(fresh), own)
         todo = actions(now, then)
         if not force:
             _check_memory(identity, node, now, then)
         if not dry_run:
             if fresh != stored:
                 layers.save(path, fresh)
-            apply(node, now, then, Path(identity.directory, _CLAMPED), force=force)
+            with _or_back(identity, stored):
+                apply(node, now, then, Path(identity.directory, _CLAMPED), force=force)
     return Change(bool(todo) or fresh != stored, now.show(), then.show(), todo)
+
+
+@contextmanager
+def _or_back(identity: Identity, stored: layers.Layers) -> Iterator[None]:
+    """Go back to what was stored if the block fails."""
+    try:
+        yield
+    except DisturbanceError:
+        layers.save(Path(identity.directory, STORE), stored)
+        with suppress(DisturbanceError):
+            _bring(identity, stored, dry_run=False)
+        raise
+
+
+def converge(identity: Identity, *, dry_run: bool = False) -> Change:
+    """Bring this node's limits to what the stored layers ask; a dry run's actions are the drift.
+
+    What is stored was judged when it was set, so memory in use is no reason to stop.
+
+    Raises:
+        DisturbanceError: one line.
+    """
+    path = Path(identity.directory, STORE)
+    with layers.locked(path):
+        return _bring(identity, layers.load(path), dry_run=dry_run)
+
+
+def _bring(identity: Identity, stored: layers.Layers, *, dry_run: bool) -> Change:
+    node, own = group(identity.cgroup), devices(identity)
+    clamped = Path(identity.directory, _CLAMPED)
+    now, then = read(node, own), wanted_state(composed(stored), own)
+    unfit = clamping.misfits(node, then.cpu, clamped)
+    todo = actions(now, then) + [f"cpu of {name}" for name in unfit]
+    if not dry_run:
+        apply(node, now, then, clamped, force=True)
+    return Change(bool(todo), now.show(), then.show(), todo)
+
+
+def throttle(identity: Identity) -> None:
+    """Throttle the devices that the node's disks are on now, and no others."""
+    path = Path(identity.directory, STORE)
+    with layers.locked(path):
+        node, own = group(identity.cgroup), devices(identity)
+        then = wanted_state(composed(layers.load(path)), own).throttles
+        _apply_throttles(node, _read_throttles(node, own), then)
 
 
 def _check_memory(identity: Identity, node: Group, now: State, then: State) -> None:
@@ -207,15 +255,19 @@ def _too_much(name: str, node: Group, limit: int) -> DisturbanceError:
 
 def apply(node: Group, now: State, then: State, clamped: Path, *, force: bool = False) -> None:
     """Bring a group from one state to another."""
-    if now.cpu != then.cpu:
-        _apply_cpu(node, now.cpu, then.cpu, clamped)
+    if now.cpu != then.cpu or clamping.misfits(node, then.cpu, clamped):
+        clamping.bound(node, now.cpu, then.cpu, clamped)
     if now.memory != then.memory:
         _apply_memory(node, then.memory, force=force)
     if now.pids != then.pids:
         node.set_pids(then.pids)
-    for device, kind in sorted({*now.throttles, *then.throttles}):
-        limit = then.throttles.get((device, kind))
-        if limit != now.throttles.get((device, kind)):
+    _apply_throttles(node, now.throttles, then.throttles)
+
+
+def _apply_throttles(node: Group, now: Throttles, then: Throttles) -> None:
+    for device, kind in sorted({*now, *then}):
+        limit = then.get((device, kind))
+        if limit != now.get((device, kind)):
             _throttle(node, device, kind, limit)
 
 
@@ -234,44 +286,13 @@ def _apply_memory(node: Group, limit: int | None, *, force: bool) -> None:
 def _throttle(node: Group, device: str, kind: str, limit: int | None) -> None:
     folder = node.folder("blkio")
     if node.machine.is_unified("blkio"):
-        (folder / "io.max").write_text(
-            f"{device} {_V2_NAMES[kind]}={'max' if limit is None else limit}"
-        )
+        file, text = "io.max", f"{device} {_V2_NAMES[kind]}={'max' if limit is None else limit}"
     else:
-        (folder / f"blkio.throttle.{kind}_device").write_text(f"{device} {limit or 0}")
-
-
-def _apply_cpu(node: Group, now: float | None, then: float | None, clamped: Path) -> None:
-    children = [child for child in node.descend() if child.path != node.path]
-    kept = _load_clamped(clamped, children)
-    shrinks = then is not None and (now is None or then < now)
-    if not shrinks:
-        node.set_cpu(then)
-    # The deepest come first, and whoever grows needs those above it to have grown.
-    for child in children if shrinks else reversed(children):
-        bound = kept.get(child.path, child.cpu())
-        if bound is None:
-            continue
-        fits = bound if then is None else min(bound, then)
-        if fits != child.cpu():
-            child.set_cpu(fits)
-        kept.pop(child.path, None)
-        if fits != bound:
-            kept[child.path] = bound
-    if shrinks:
-        node.set_cpu(then)
-    _save_clamped(clamped, kept)
-
-
-def _load_clamped(path: Path, children: list[Group]) -> dict[str, float]:
-    """Return what clamped children should have; one that is gone may have a namesake some day."""
-    there = {child.path for child in children}
-    return {name: float(body["cpu"]) for name, body in layers.load(path).items() if name in there}
-
-
-def _save_clamped(path: Path, kept: Mapping[str, float]) -> None:
-    if kept or path.exists():
-        layers.save(path, {name: {"cpu": bound} for name, bound in kept.items()})
+        file, text = f"blkio.throttle.{kind}_device", f"{device} {limit or 0}"
+    try:
+        (folder / file).write_text(text)
+    except OSError as error:
+        raise KernelError(f"write {text!r} to {folder / file}", error.errno or errno.EIO) from error
 
 
 def bound_child(node: Group, child: Group, cores: float | None, directory: Path) -> None:
@@ -283,13 +304,5 @@ def bound_child(node: Group, child: Group, cores: float | None, directory: Path)
         cores: its own limit, to which it comes back when the node has so much again.
         directory: the node's own folder.
     """
-    path = directory / _CLAMPED
     with layers.locked(directory / STORE):
-        have = node.cpu()
-        fits = cores if have is None or cores is None else min(cores, have)
-        child.set_cpu(fits)
-        kept = _load_clamped(path, list(node.descend()))
-        kept.pop(child.path, None)
-        if cores is not None and fits != cores:
-            kept[child.path] = cores
-        _save_clamped(path, kept)
+        clamping.bound_child(node, child, cores, directory / _CLAMPED)

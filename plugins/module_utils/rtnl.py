@@ -34,10 +34,13 @@ IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU = 1, 3, 4
 IFLA_LINKINFO, IFLA_NET_NS_FD = 18, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
-IFA_F_NOPREFIXROUTE = 0x200
+IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
 NDA_DST, NDA_LLADDR = 1, 2
-TCA_KIND, TCA_OPTIONS = 1, 2
+TCA_KIND, TCA_OPTIONS, TCA_STATS2 = 1, 2, 7
+TCA_STATS_QUEUE = 3
+# The kernel lists these two first, and then long statistics.
+_KIND_AND_OPTIONS = 2
 TCA_TBF_PARMS, TCA_TBF_RATE64, TCA_TBF_BURST = 1, 4, 6
 TCA_HTB_PARMS, TCA_HTB_INIT, TCA_HTB_RATE64, TCA_HTB_CEIL64 = 1, 2, 6, 7
 IFF_UP = 1
@@ -124,7 +127,9 @@ def address(index: int, interface: str) -> Message:
     packed = parsed.ip.packed
     body = _IFADDR.pack(_family(parsed.version), parsed.network.prefixlen, 0, 0, index)
     body += attribute(IFA_LOCAL, packed) + attribute(IFA_ADDRESS, packed)
-    body += u32(IFA_FLAGS, IFA_F_NOPREFIXROUTE)
+    # The address is ours alone: nobody has to be asked, and it may be used at once.
+    quiet = IFA_F_NODAD if parsed.version == 6 else 0
+    body += u32(IFA_FLAGS, IFA_F_NOPREFIXROUTE | quiet)
     return Message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, body, f"set address {interface}")
 
 
@@ -170,9 +175,10 @@ def link_index(socket: Socket, name: str) -> int:
     return int(_IFINFO.unpack_from(socket.get(wanted))[2])
 
 
-def _tc(
+def traffic(
     kind: int, flags: int, what: str, index: int, handle: int, parent: int, *parts: bytes
 ) -> Message:
+    """Return a message about a queueing discipline or a class of a link."""
     return Message(kind, flags, _TCMSG.pack(0, index, handle, parent, 0) + b"".join(parts), what)
 
 
@@ -181,12 +187,12 @@ def htb(index: int, handle: int, default: int) -> Message:
     glob = struct.pack("=IIIII", 3, 10, default, 0, 0)
     parts = (text(TCA_KIND, "htb"), nested(TCA_OPTIONS, attribute(TCA_HTB_INIT, glob)))
     flags = NLM_F_CREATE | NLM_F_EXCL
-    return _tc(RTM_NEWQDISC, flags, "put HTB on the link", index, handle, ROOT, *parts)
+    return traffic(RTM_NEWQDISC, flags, "put HTB on the link", index, handle, ROOT, *parts)
 
 
 def delete_root(index: int, handle: int) -> Message:
     """Return the message that deletes the root discipline with all below it."""
-    return _tc(RTM_DELQDISC, 0, "delete HTB", index, handle, ROOT)
+    return traffic(RTM_DELQDISC, 0, "delete HTB", index, handle, ROOT)
 
 
 def htb_class(index: int, parent: int, classid: int, rates: Rates) -> Message:
@@ -197,14 +203,14 @@ def htb_class(index: int, parent: int, classid: int, rates: Rates) -> Message:
     wide += [u64(TCA_HTB_CEIL64, rates.ceil)] if rates.ceil >= 1 << 32 else []
     options = nested(TCA_OPTIONS, attribute(TCA_HTB_PARMS, parms), *wide)
     what = f"set class {show_handle(classid)}"
-    return _tc(
+    return traffic(
         RTM_NEWTCLASS, NLM_F_CREATE, what, index, classid, parent, text(TCA_KIND, "htb"), options
     )
 
 
 def delete_class(index: int, classid: int) -> Message:
     """Return the message that deletes a class and its leaf."""
-    return _tc(RTM_DELTCLASS, 0, f"delete class {show_handle(classid)}", index, classid, 0)
+    return traffic(RTM_DELTCLASS, 0, f"delete class {show_handle(classid)}", index, classid, 0)
 
 
 def leaf(index: int, parent: int, handle: int, queue: Queue) -> Message:
@@ -218,7 +224,7 @@ def leaf(index: int, parent: int, handle: int, queue: Queue) -> Message:
     options = nested(TCA_OPTIONS, attribute(TCA_TBF_PARMS, parms), bucket)
     what = f"set the queue of class {show_handle(parent)}"
     flags = NLM_F_CREATE | NLM_F_REPLACE
-    return _tc(RTM_NEWQDISC, flags, what, index, handle, parent, text(TCA_KIND, "tbf"), options)
+    return traffic(RTM_NEWQDISC, flags, what, index, handle, parent, text(TCA_KIND, "tbf"), options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +268,7 @@ class Discipline:
     handle: int
     parent: int
     queue: Queue | None = None
+    options: bytes = field(default=b"", compare=False)
 
 
 def disciplines(socket: Socket, index: int) -> list[Discipline]:
@@ -271,10 +278,11 @@ def disciplines(socket: Socket, index: int) -> list[Discipline]:
         _, owner, handle, parent, _ = _TCMSG.unpack_from(body)
         if owner != index:
             continue
-        fields = attributes(body, _TCMSG.size)
+        fields = attributes(body, _TCMSG.size, _KIND_AND_OPTIONS)
         kind = fields[TCA_KIND].rstrip(b"\0").decode()
-        queue = _read_queue(attributes(fields[TCA_OPTIONS])) if kind == "tbf" else None
-        found.append(Discipline(kind, handle, parent, queue))
+        options = fields.get(TCA_OPTIONS, b"")
+        queue = _read_queue(attributes(options)) if kind == "tbf" else None
+        found.append(Discipline(kind, handle, parent, queue, options))
     return found
 
 
@@ -287,9 +295,22 @@ def classes(socket: Socket, index: int) -> dict[int, Rates]:
     found = {}
     for body in socket.dump(RTM_GETTCLASS, _TCMSG.pack(0, index, 0, 0, 0), what="list classes"):
         _, _, classid, _, _ = _TCMSG.unpack_from(body)
-        fields = attributes(body, _TCMSG.size)
+        fields = attributes(body, _TCMSG.size, _KIND_AND_OPTIONS)
         if fields[TCA_KIND] == b"htb\0":
             found[classid] = _read_rates(attributes(fields[TCA_OPTIONS]))
+    return found
+
+
+def backlogs(socket: Socket, index: int) -> dict[int, int]:
+    """Return the bytes that wait in each class of one link, by class id."""
+    found = {}
+    for body in socket.dump(RTM_GETTCLASS, _TCMSG.pack(0, index, 0, 0, 0), what="list classes"):
+        statistics = attributes(attributes(body, _TCMSG.size).get(TCA_STATS2, b""))
+        if TCA_STATS_QUEUE in statistics:
+            # struct gnet_stats_queue: packets and bytes that wait, then drops and more
+            found[_TCMSG.unpack_from(body)[2]] = struct.unpack_from(
+                "=II", statistics[TCA_STATS_QUEUE]
+            )[1]
     return found
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import select
 import socket
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,8 @@ from .loop import Loop
 
 Body = dict[str, Any]
 _MOST_WAITING = 16 << 20
+_MOST_CLIENTS = 256
+_LONGEST_ERROR = 500
 
 
 class Client:
@@ -95,11 +98,20 @@ class Server:
         self._loop = loop
         self._listener = listener
         self._operations = operations
+        self._clients: set[Client] = set()
         loop.watch(listener.fileno(), self._accept)
 
     def _accept(self, _: int) -> None:
-        connection, _address = self._listener.accept()
+        try:
+            connection, _address = self._listener.accept()
+        except OSError:
+            return  # Whoever it was has hung up.
+        self._clients = {client for client in self._clients if client.connected}
+        if len(self._clients) >= _MOST_CLIENTS:
+            connection.close()
+            return
         client = Client(connection, self._loop)
+        self._clients.add(client)
         self._loop.watch(client.descriptor, lambda mask: self._talk(client, mask))
 
     def _talk(self, client: Client, mask: int) -> None:
@@ -109,17 +121,31 @@ class Server:
             if mask & ~select.EPOLLOUT:
                 for line in client.lines():
                     self._answer(client, line)
-        except (OSError, AgentError):
+        except AgentError as error:
+            client.send(_refusal(str(error)))
+            client.hang_up()
+        except OSError:
             client.hang_up()
 
     def _answer(self, client: Client, line: bytes) -> None:
         try:
-            request = channel.decode(line)
-            operation = self._operations.get(str(request.pop("op", "")))
-            if operation is None:
-                raise AgentError(f"unknown request; known are {', '.join(self._operations)}")
-            client.send({"ok": True, **(operation(client, request) or {})})
+            client.send({"ok": True, **self._perform(client, line)})
         except DisturbanceError as error:
-            client.send({"ok": False, "error": str(error)})
+            client.send(_refusal(str(error)))
         except (KeyError, TypeError, ValueError) as error:
-            client.send({"ok": False, "error": f"bad request: {type(error).__name__} {error}"})
+            client.send(_refusal(f"bad request: {type(error).__name__} {error}"))
+        except Exception as error:
+            # Whatever a request brings about, the others are served.
+            print(f"unforeseen: {error!r}"[:_LONGEST_ERROR], file=sys.stderr, flush=True)
+            client.send(_refusal(f"bad request: {type(error).__name__} {error}"))
+
+    def _perform(self, client: Client, line: bytes) -> Body:
+        request = channel.decode(line)
+        operation = self._operations.get(str(request.pop("op", "")))
+        if operation is None:
+            raise AgentError(f"unknown request; known are {', '.join(self._operations)}")
+        return operation(client, request) or {}
+
+
+def _refusal(words: str) -> Body:
+    return {"ok": False, "error": " ".join(words.split())[:_LONGEST_ERROR]}

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import signal
 import struct
 import time
 from pathlib import Path
@@ -34,9 +35,18 @@ MNT_DETACH = 2
 
 LOOP_CTL_GET_FREE = 0x4C82
 LOOP_CONFIGURE = 0x4C0A
+LOOP_SET_STATUS64 = 0x4C04
 LOOP_GET_STATUS64 = 0x4C05
 LO_FLAGS_READ_ONLY = 1
 LO_FLAGS_AUTOCLEAR = 4
+_LOOP_INFO = 232
+_LOOP_LIMIT = 32
+_SECTOR = 512
+
+# The same for ext4, xfs and others: EXT4_IOC_SHUTDOWN is XFS_IOC_GOINGDOWN.
+FS_IOC_SHUTDOWN = 0x8004587D
+
+_PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -150,13 +160,69 @@ def loop_backing(device: str) -> tuple[int, int] | None:
     except OSError:
         return None
     try:
-        status = fcntl.ioctl(opened, LOOP_GET_STATUS64, bytes(232))
+        return loop_behind(opened)[0]
     except OSError:
         return None
     finally:
         os.close(opened)
+
+
+def loop_behind(opened: int) -> tuple[tuple[int, int], bool]:
+    """Return (device number, inode) of the file behind an open loop device, and if it is cut off.
+
+    Raises:
+        OSError: if nothing is behind it.
+    """
+    status = fcntl.ioctl(opened, LOOP_GET_STATUS64, bytes(_LOOP_INFO))
     number, inode = struct.unpack_from("=QQ", status)
-    return number, inode
+    (limit,) = struct.unpack_from("=Q", status, _LOOP_LIMIT)
+    return (number, inode), limit == _SECTOR
+
+
+def cut_loop(device: str) -> None:
+    """Write out what a loop device has taken in, then cut it off from the file behind it.
+
+    From then on it ends after one sector, so nothing that still holds it reads or changes the file.
+
+    Raises:
+        KernelError: if the kernel refuses.
+    """
+    opened = os.open(device, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        status = bytearray(fcntl.ioctl(opened, LOOP_GET_STATUS64, bytes(_LOOP_INFO)))
+        struct.pack_into("=Q", status, _LOOP_LIMIT, _SECTOR)
+        fcntl.ioctl(opened, LOOP_SET_STATUS64, bytes(status))
+    except OSError as error:
+        raise KernelError(f"cut off {device}", error.errno or errno.EIO) from error
+    finally:
+        os.close(opened)
+
+
+def shut_down(place: str, *, flush_log: bool = True) -> None:
+    """Let a mounted file system fail at once: whoever uses it gets EIO from now on.
+
+    Args:
+        place: where it is mounted.
+        flush_log: whether what the journal has in memory is written first.
+
+    Raises:
+        KernelError: if the kernel refuses, or the file system cannot.
+    """
+    try:
+        opened = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.ioctl(opened, FS_IOC_SHUTDOWN, struct.pack("I", 1 if flush_log else 2))
+        finally:
+            os.close(opened)
+    except OSError as error:
+        raise KernelError(f"shut down {place}", error.errno or errno.EIO) from error
+
+
+def die_with_parent(parent: int) -> None:
+    """Let the kernel kill the caller when the process that forked it, parent, ends."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "bind a process to its parent")
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def monotonic() -> float:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The words of a perturbation: which there are, and how the value of each is read.
+"""The words of a perturbation: which there are, and how names and simple values are read.
 
 The same words serve ``ansible-playbook -e``, ``pkgctl perturb`` and the experiment files. Each
 error is one line that starts with the word at fault.
@@ -7,30 +7,69 @@ error is one line that starts with the word at fault.
 
 from __future__ import annotations
 
-import difflib
+import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TypeVar
 
-from . import limits, units
+from .texts import hint, plain, quote, short
 
 _Value = TypeVar("_Value")
 
 DEFAULT_NAME = "perturb"
 BASE = "base"
 DIRECTIONS = ("to", "from", "both")
-CONDITIONS = ("unmounted", "readonly", "mounted")
 
-LINK_WORDS: Mapping[str, str] = {"bw": "rate", "delay": "delay", "jitter": "jitter", "loss": "loss"}
-QUOTA_WORDS: Mapping[str, str] = {"cpu": "cpu", "mem": "memory", "io": "io", "pids": "pids"}
-SELECTOR_WORDS = ("src", "dst", "site", "node")
-PLACE_WORDS = ("node", "site")
-TIME_WORDS = ("start", "duration", "timeline")
-SETTING_WORDS = (*LINK_WORDS, "partition", *QUOTA_WORDS, "disk")
-WORDS = ("name", *SELECTOR_WORDS, "direction", *SETTING_WORDS, *TIME_WORDS)
-HEAL_WORDS = ("name", *PLACE_WORDS)
+# Each word of a setting, and the key or keys of the module's options that it sets.
+LINK_WORDS: Mapping[str, str] = {
+    "bw": "rate",
+    "delay": "delay",
+    "jitter": "jitter",
+    "distribution": "distribution",
+    "loss": "loss",
+    "burst": "burst",
+    "duplicate": "duplicate",
+    "reorder": "reorder",
+    "corrupt": "corrupt",
+}
+QUOTA_WORDS: Mapping[str, tuple[str, ...]] = {
+    "cpu": ("cpu",),
+    "mem": ("memory",),
+    "io": ("io",),
+    "read": ("read_bps",),
+    "write": ("write_bps",),
+    "iops": ("read_iops", "write_iops"),
+    "slow": ("read_iops", "write_iops"),
+    "pids": ("pids",),
+}
+DISK_WORDS = ("disk", "how", "fill", "disk_size")
+HEALTH_WORDS = ("health",)
+STRESS_WORDS: Mapping[str, str] = {
+    "stress_cpu": "cpu",
+    "stress_mem": "memory",
+    "stress_io": "io",
+}
+SELECTOR_WORDS = ("src", "dst", "site", "node", "select")
+PLACE_WORDS = ("node", "select", "site")
+NODE_WORDS = (*QUOTA_WORDS, *DISK_WORDS, *HEALTH_WORDS, *STRESS_WORDS)
+SETTING_WORDS = (*LINK_WORDS, "partition", "trace", *NODE_WORDS)
+TIME_WORDS = ("start", "duration", "ramp", "repeat", "flap", "trace", "when", "after")
+WORDS = (
+    "name",
+    *SELECTOR_WORDS,
+    "seed",
+    "direction",
+    *(word for word in SETTING_WORDS if word != "trace"),
+    *TIME_WORDS,
+    "lease",
+    "timeline",
+    "force",
+)
+HEAL_WORDS = ("name", "node", "site", "select")
+# Words whose value may be the name of a file on the controller.
+FILE_WORDS = ("distribution", "trace")
 
-_OTHER_NAMES: Mapping[str, str] = {
+_SLIPS: Mapping[str, str] = {
     "bandwidth": "bw",
     "rate": "bw",
     "throughput": "bw",
@@ -38,32 +77,38 @@ _OTHER_NAMES: Mapping[str, str] = {
     "memory": "mem",
     "ram": "mem",
     "packet_loss": "loss",
+    "duplication": "duplicate",
+    "corruption": "corrupt",
+    "reordering": "reorder",
     "source": "src",
     "from": "src",
     "destination": "dst",
     "to": "dst",
     "target": "node",
+    "nodes": "node",
     "host": "node",
     "layer": "name",
     "cores": "cpu",
     "processes": "pids",
-    "after": "start",
-    "isolate": "partition",
+    "isolate": "health",
+    "crash": "health",
+    "pause": "health",
+    "stop": "health",
+    "stress": "stress_cpu",
+    "size": "disk_size",
+    "until": "duration",
+    "every": "repeat",
+    "ttl": "lease",
 }
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 _FLAGS: Mapping[str, bool] = {
     **dict.fromkeys(("true", "yes", "on", "1"), True),
     **dict.fromkeys(("false", "no", "off", "0"), False),
 }
-_LINK_READERS: Mapping[str, Callable[[object], object]] = {
-    "bw": units.rate,
-    "delay": units.duration,
-    "jitter": units.duration,
-    "loss": units.ratio,
-}
+MOST_SEED = 2**63 - 1
 
 
-def check_words(words: Iterable[str], known: Collection[str]) -> None:
+def check_words(words: Iterable[object], known: Collection[str]) -> None:
     """Refuse words that are not known, naming the nearest right one.
 
     Raises:
@@ -71,7 +116,7 @@ def check_words(words: Iterable[str], known: Collection[str]) -> None:
     """
     for word in words:
         if word not in known:
-            raise ValueError(f"{word}: unknown word; {_hint(word, known)}")
+            raise ValueError(f"{plain(word)}: unknown word; {hint(word, known, _SLIPS)}")
 
 
 def read_name(word: str, value: object) -> str:
@@ -82,37 +127,26 @@ def read_name(word: str, value: object) -> str:
     """
     if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise ValueError(
-            f"{word}: {value!r} is no name; write lower-case letters, digits, '-', '_' and '.'"
+            f"{word}: {quote(value)} is no name; write lower-case letters, digits, '-', '_' and '.'"
         )
     if word == "name" and value == BASE:
         raise ValueError(f"{word}: {BASE!r} is the testbed's own layer; choose another name")
     return value
 
 
-def read_link(given: Mapping[str, object]) -> dict[str, str]:
-    """Return the texts for a link by its own keys: rate, delay, jitter, loss.
+def read_names(word: str, value: object) -> tuple[str, ...]:
+    """Return the names in ``slow``, ``slow,cut`` or a list of names.
 
     Raises:
-        ValueError: for a wrong value, or if partition stands beside another setting.
+        ValueError: if one cannot be a name.
     """
-    readers = _LINK_READERS
-    link = {key: _text(w, given[w], readers[w]) for w, key in LINK_WORDS.items() if w in given}
-    if "partition" not in given or not _flag("partition", given["partition"]):
-        return link
-    if link:
-        beside = next(word for word in LINK_WORDS if word in given)
-        raise ValueError(f"{beside}: means nothing beside partition, which lets no packet through")
-    return {"loss": "100%"}
-
-
-def read_quota(given: Mapping[str, object]) -> dict[str, str]:
-    """Return the texts for a node's capacity by its own keys: cpu, memory, io, pids.
-
-    Raises:
-        ValueError: for a wrong value.
-    """
-    readers = limits.READERS
-    return {key: _text(w, given[w], readers[key]) for w, key in QUOTA_WORDS.items() if w in given}
+    items = value if isinstance(value, (list, tuple)) else [value]
+    names = [
+        part.strip() if isinstance(part, str) else part
+        for item in items
+        for part in (item.split(",") if isinstance(item, str) else [item])
+    ]
+    return tuple(dict.fromkeys(read_name(word, name) for name in names))
 
 
 def read_direction(given: Mapping[str, object]) -> str:
@@ -123,66 +157,51 @@ def read_direction(given: Mapping[str, object]) -> str:
     """
     direction = given.get("direction", "both")
     if direction not in DIRECTIONS:
-        raise ValueError(f"direction: {direction!r} is none of {', '.join(DIRECTIONS)}")
+        raise ValueError(f"direction: {quote(direction)} is none of {', '.join(DIRECTIONS)}")
     return str(direction)
 
 
-def read_disk(value: object) -> dict[str, str]:
-    """Return the parts of ``unmounted``, ``data:unmounted`` or ``{"data": "unmounted"}``.
-
-    Returns:
-        "condition", and "disk" if a name was given.
+def read_flag(word: str, value: object) -> bool:
+    """Return whether a value means yes.
 
     Raises:
-        ValueError: for another value.
+        ValueError: if it is neither yes nor no.
     """
-    name, condition = "", value
-    if isinstance(value, Mapping) and len(value) == 1:
-        name, condition = next(iter(value.items()))
-    elif isinstance(value, str):
-        name, _, condition = value.rpartition(":")
-    if condition not in CONDITIONS:
-        known = ", ".join(CONDITIONS)
-        raise ValueError(f"disk: {value!r} is no condition; write {known}, or data:unmounted")
-    return {"condition": str(condition), **({"disk": str(name)} if name else {})}
-
-
-def read_duration(word: str, value: object) -> float:
-    """Return seconds.
-
-    Raises:
-        ValueError: for a wrong value, and for a duration of zero.
-    """
-    seconds = _read(word, value, units.duration)
-    if word == "duration" and seconds == 0:
-        raise ValueError("duration: must be above zero; leave it out to last until healed")
-    return seconds
-
-
-def _flag(word: str, value: object) -> bool:
-    text = str(value).lower()
+    text = str(value).lower() if isinstance(value, (str, bool)) or value in (0, 1) else ""
     if text not in _FLAGS:
-        raise ValueError(f"{word}: {value!r} is neither true nor false")
+        raise ValueError(f"{word}: {quote(value)} is neither true nor false")
     return _FLAGS[text]
 
 
-def _text(word: str, value: object, reader: Callable[[object], object]) -> str:
-    """Return the text of a value that the reader accepts."""
-    _read(word, value, reader)
-    return str(value)
+def read_seed(value: object) -> int:
+    """Return the seed of what is drawn at random.
+
+    Raises:
+        ValueError: if it is no whole number from 0 to MOST_SEED.
+    """
+    number = value
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+        number = int(value)
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= MOST_SEED:
+        raise ValueError(f"seed: {quote(value)} is no whole number from 0 to {MOST_SEED}")
+    return number
 
 
-def _read(word: str, value: object, reader: Callable[[object], _Value]) -> _Value:
+def seed_of(*labels: object) -> int:
+    """Return a seed of 32 bits that is the same for the same labels on every machine."""
+    text = "/".join(map(str, labels))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4])
+
+
+def read_with(word: str, value: object, reader: Callable[[object], _Value]) -> _Value:
+    """Return what a reader makes of a value, with the word in front of its complaint.
+
+    Raises:
+        ValueError: if the reader refuses.
+    """
     try:
         return reader(value)
+    except ArithmeticError as error:
+        raise ValueError(f"{word}: {quote(value)} is beyond all measure") from error
     except ValueError as error:
-        raise ValueError(f"{word}: {error}") from error
-
-
-def _hint(word: str, known: Collection[str]) -> str:
-    name = _OTHER_NAMES.get(word.lower())
-    if name is None or name not in known:
-        spellings = {**{right: right for right in known}, **_OTHER_NAMES}
-        close = difflib.get_close_matches(word.lower(), list(spellings), n=1)
-        name = spellings[close[0]] if close else None
-    return f"did you mean {name}?" if name in known else f"known are {', '.join(known)}"
+        raise ValueError(f"{word}: {short(error)}") from error

@@ -8,21 +8,36 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: disk
-short_description: Take a node's disk away, or make it read-only
+short_description: Take a node's disk away, make it read-only, fill it or resize it
 version_added: 0.1.0
 author: The pkgctl authors (@pkgctl)
 description:
   - Brings a data disk of this node into a condition, as a named layer. Of several layers the
-    harshest condition holds.
+    harshest condition holds, the highest level and the smallest size.
   - The data on the disk stay. A disk that is in use is not taken away; the error names who uses it.
 options:
   disk:
     description: The name of the disk in the topology. May be left out if the node has only one.
     type: str
   condition:
-    description: What the disk should be. Required with O(state=present).
+    description:
+      - What the disk should be. A V(detached) disk is gone as a device too.
+      - One of O(condition), O(fill) and O(size) is required with O(state=present).
     type: str
-    choices: [mounted, readonly, unmounted]
+    choices: [unmounted, readonly, mounted, detached]
+  how:
+    description:
+      - How the disk goes, with O(condition=unmounted) or O(condition=detached). V(clean) refuses a
+        disk that is in use. V(lazy) lets those who use it go on. V(force) ends them.
+      - As V(clean) if left out.
+    type: str
+    choices: [clean, lazy, force]
+  fill:
+    description: The part of the disk that is taken, such as V(90%).
+    type: str
+  size:
+    description: What the disk holds, such as V(64Mi). Not more than the topology gives it.
+    type: str
 extends_documentation_fragment:
   - pkgctl.testbed.layer
 seealso:
@@ -35,6 +50,16 @@ EXAMPLES = r"""
   pkgctl.testbed.disk:
     disk: data
     condition: unmounted
+
+- name: The data disk is nearly full
+  pkgctl.testbed.disk:
+    layer: full
+    fill: 95%
+
+- name: The disk is pulled out, whoever uses it
+  pkgctl.testbed.disk:
+    condition: detached
+    how: lazy
 
 - name: The data disk is back
   pkgctl.testbed.disk:

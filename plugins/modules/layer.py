@@ -12,10 +12,10 @@ short_description: Put a whole layer of disturbances on a node, or take it away
 version_added: 0.1.0
 author: The pkgctl authors (@pkgctl)
 description:
-  - Does in one call what M(pkgctl.testbed.link), M(pkgctl.testbed.quota) and
-    M(pkgctl.testbed.disk) do one by one. All parts are tried dry first, so that what is refused
-    leaves nothing half done.
-  - With O(state=absent) it takes the layer's links, limits and disks away together.
+  - Does in one call what M(pkgctl.testbed.link), M(pkgctl.testbed.quota), M(pkgctl.testbed.disk),
+    M(pkgctl.testbed.health) and M(pkgctl.testbed.stress) do one by one. All parts are tried dry
+    first, so that what is refused leaves nothing half done.
+  - With O(state=absent) it takes all kinds of the layer away together.
 options:
   link:
     description: The options of M(pkgctl.testbed.link), O(link.egress) and O(link.ingress).
@@ -40,14 +40,47 @@ options:
       condition:
         description: What the disk should be.
         type: str
-        choices: [mounted, readonly, unmounted]
+        choices: [unmounted, readonly, mounted, detached]
+      how:
+        description: How the disk goes.
+        type: str
+        choices: [clean, lazy, force]
+      fill:
+        description: The part of the disk that is taken.
+        type: str
+      size:
+        description: What the disk holds.
+        type: str
+  health:
+    description: The options of M(pkgctl.testbed.health).
+    type: dict
+    suboptions:
+      health:
+        description: What the node is.
+        type: str
+        choices: [paused, stopped, crashed]
         required: true
+  stress:
+    description: The options of M(pkgctl.testbed.stress).
+    type: dict
+    suboptions:
+      cpu:
+        description: Workers that compute.
+        type: str
+      memory:
+        description: Bytes that are taken and kept in use.
+        type: str
+      io:
+        description: Workers that write and read files.
+        type: int
 extends_documentation_fragment:
   - pkgctl.testbed.layer
 seealso:
   - module: pkgctl.testbed.link
   - module: pkgctl.testbed.quota
   - module: pkgctl.testbed.disk
+  - module: pkgctl.testbed.health
+  - module: pkgctl.testbed.stress
 """
 
 EXAMPLES = r"""
@@ -79,7 +112,7 @@ actions:
   elements: str
   sample: ["cpu: 200m", "data: readonly"]
 diff:
-  description: Links, limits and disks before and after, as text.
+  description: What the kinds were before and are after, as text.
   returned: success
   type: list
   elements: dict

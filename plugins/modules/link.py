@@ -12,9 +12,10 @@ short_description: Set the quality of a node's links
 version_added: 0.1.0
 author: The pkgctl authors (@pkgctl)
 description:
-  - Sets bandwidth, delay, jitter and loss between this node and its peers, as a named layer.
+  - Sets bandwidth, delay, jitter, loss, duplication, overtaking and bit errors between this node
+    and its peers, as a named layer.
   - Layers add up. The smallest rate holds, delays add, jitters add as variances, and a packet must
-    survive the loss of each.
+    survive the loss of each. Duplicates, overtaking and bit errors add up as losses do.
   - Every direction has two ends. The sender bounds the rate, the receiver delays and drops. So give
     each direction to both, as O(egress) to the sender and as O(ingress) to the receiver. The
     playbook C(perturb.yml) does that by itself.
@@ -25,6 +26,12 @@ options:
       - Each is a mapping with some of C(rate) (such as V(5mbit)), C(delay) (one way, such as
         V(40ms)), C(jitter) (the standard deviation, such as V(2ms)) and C(loss) (such as V(1%);
         V(100%) cuts the direction).
+      - C(distribution) says how jitter scatters the delay, V(normal) (if left out), V(uniform),
+        V(pareto), or a list of 2 to 4096 rising quantiles with mean 0 and deviation 1.
+      - C(burst) is the mean number of packets in a bad spell, in which all are lost. Without it
+        each packet is lost by itself.
+      - C(duplicate), C(reorder) (not delayed, so that it overtakes others) and C(corrupt) (one bit
+        flipped) are parts of the packets, such as V(1%).
       - The peer V(*) stands for every peer that is not listed.
     type: dict
   ingress:
@@ -49,6 +56,13 @@ EXAMPLES = r"""
     ingress:
       "*": {delay: 10ms}
       cloud-1: {delay: 40ms, jitter: 2ms, loss: 1%}
+
+- name: What comes from cloud-1 is lost in bursts of five
+  pkgctl.testbed.link:
+    layer: noisy
+    ingress:
+      cloud-1: {loss: 2%, burst: 5}
+    lease: none
 
 - name: The layer slow is gone
   pkgctl.testbed.link:

@@ -16,6 +16,8 @@ author: The pkgctl authors (@pkgctl)
 description:
   - Reads words such as C(src), C(bw) and C(delay), judges them, and resolves them against the nodes
     of the inventory. It runs on the controller and changes nothing.
+  - Files that C(distribution) or C(trace) name are read here, seen from the current folder or from
+    that of the playbook. The nodes are told what is in them.
   - The words are those given with C(-e), unless O(words) is set. Variables that begin with
     C(ansible_) or C(pkgctl_) are no words. A word that is not known is an error.
 attributes:
@@ -54,10 +56,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 layer:
-  description: The name of the layer. When healing, V(*) is every layer but the testbed's own.
-  returned: success
+  description: The name of the layer.
+  returned: when disturbing
   type: str
   sample: perturb
+layers:
+  description: The names of the layers to heal. V(*) is every layer but the testbed's own.
+  returned: when healing
+  type: list
+  elements: str
+  sample: ["*"]
 hosts:
   description: The nodes that take part.
   returned: success
@@ -68,6 +76,14 @@ plan:
   returned: when disturbing
   type: dict
   sample: {edge-2: {quota: {cpu: "0.2"}}}
+force:
+  description: Whether it is to be done though something is lost by it.
+  returned: when disturbing
+  type: bool
+lease:
+  description: How long the layer stays while nobody renews it, as it was given.
+  returned: when disturbing
+  type: str
 timeline:
   description: The timeline on which the layer is to be armed; none if it is to be set now.
   returned: when disturbing
@@ -76,12 +92,9 @@ begins:
   description: Whether the timeline is to begin once all nodes are armed.
   returned: when disturbing
   type: bool
-start:
-  description: The time from the timeline's beginning to the onset, as it was given.
+times:
+  description: When the layer is in force, as options of M(pkgctl.testbed.layer).
   returned: when disturbing
-  type: str
-duration:
-  description: The time from the onset to the end, as it was given.
-  returned: when disturbing
-  type: str
+  type: dict
+  sample: {start: 2s, duration: 30s}
 """

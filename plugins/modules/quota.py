@@ -42,11 +42,6 @@ options:
   pids:
     description: Processes and threads.
     type: int
-  force:
-    description:
-      - Lower the memory below what is in use. The kernel reclaims what it can, or kills.
-    type: bool
-    default: false
 extends_documentation_fragment:
   - pkgctl.testbed.layer
 seealso:

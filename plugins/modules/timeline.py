@@ -12,8 +12,9 @@ short_description: Begin or drop a timeline of armed layers
 version_added: 0.1.0
 author: The pkgctl authors (@pkgctl)
 description:
-  - The modules M(pkgctl.testbed.link), M(pkgctl.testbed.quota), M(pkgctl.testbed.disk) and
-    M(pkgctl.testbed.layer) arm layers on a timeline. Nothing happens until the timeline begins.
+  - The modules M(pkgctl.testbed.layer), M(pkgctl.testbed.link), M(pkgctl.testbed.quota),
+    M(pkgctl.testbed.disk), M(pkgctl.testbed.health) and M(pkgctl.testbed.stress) arm layers on a
+    timeline. Nothing happens until the timeline begins.
   - On a local testbed one agent serves all nodes, so one call on any node begins the timeline of
     all.
 attributes:
@@ -35,9 +36,9 @@ options:
     required: true
   state:
     description:
-      - V(begun) starts its clock now. What was armed is then under way, so beginning it again does
-        nothing.
-      - V(absent) forgets what is armed on a timeline that has not begun.
+      - V(begun) starts its clock now. What is under way already goes on, so beginning it again
+        does nothing.
+      - V(absent) forgets what is armed on it, and ends what it has in force.
     type: str
     choices: [begun, absent]
     default: begun

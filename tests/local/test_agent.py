@@ -236,7 +236,7 @@ def test_samples_show_what_a_job_uses(agent: AgentClient, three_sites: Paths) ->
 def test_a_timeline_happens_on_time_and_undoes_itself(
     agent: AgentClient, three_sites: Paths
 ) -> None:
-    step = {"kind": "link", "layer": "slow", "start": 0.3, "duration": 0.4}
+    step = {"kind": "link", "layer": "slow", "times": {"start": 0.3, "duration": 0.4}}
     body = {"egress": {"cloud-1": {"rate": 5_000_000}}}
     arm = {"timeline": "run", "node": "edge-1", "body": body, **step}
     assert agent.call("timeline-arm", **arm)["changed"] is True
@@ -285,7 +285,7 @@ def test_two_jobs_of_one_name_are_refused(agent: AgentClient) -> None:
 def test_healing_calls_off_what_was_still_to_come(agent: AgentClient, three_sites: Paths) -> None:
     body = {"egress": {"cloud-1": {"rate": 5_000_000}}}
     arm = {"timeline": "run", "node": "edge-1", "kind": "link", "layer": "slow", "body": body}
-    agent.call("timeline-arm", start=0.4, duration=None, **arm)
+    agent.call("timeline-arm", times={"start": 0.4}, **arm)
     agent.call("timeline-start", timeline="run", t0=time.clock_gettime(time.CLOCK_MONOTONIC))
     healed = {"node": "edge-1", "layer": None, "kinds": ["link"]}
 

@@ -31,7 +31,9 @@ RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +faile
 PATIENCE = 20.0
 SHOW = """
 tc qdisc show; tc class show dev eth0; nft list ruleset; cat /proc/self/mounts
-for store in /run/pkgctl/*.json; do echo "$store"; cat "$store"; echo; done
+for store in $(ls /run/pkgctl/*.json | grep -v outage); do
+  [ "$(cat "$store")" = "{}" ] || { echo "$store"; cat "$store"; echo; }
+done
 """
 
 
@@ -61,9 +63,21 @@ class Bed:
         """Return whether any node carries a layer beside its base."""
         nodes = Path(f"/run/pkgctl/{self.name}/nodes")
         stores = [
-            path for kind in ("links", "quota", "disk") for path in nodes.glob(f"*/{kind}.json")
+            path
+            for kind in ("links", "quota", "disk", "health", "stress")
+            for path in nodes.glob(f"*/{kind}.json")
         ]
         return any(json.loads(store.read_text()).keys() - {"base"} for store in stores)
+
+    def layers(self, node: str) -> set[str]:
+        """Return the names of a node's layers, seen from outside, as it may be down."""
+        stores = Path(f"/run/pkgctl/{self.name}/nodes/{node}").glob("*.json")
+        return {
+            layer
+            for store in stores
+            if store.stem in ("links", "quota", "disk", "health", "stress")
+            for layer in json.loads(store.read_text())
+        }
 
     def run(self, tool: str, *arguments: str, folder: Path = ROOT / "ansible") -> Run:
         """Run a tool of the environment on this testbed."""
@@ -277,6 +291,8 @@ LIVES = [
     ),
     ("quota", {"cpu": "100m", "memory": "96Mi", "io": "1Mi"}, {"pids": 64}),
     ("disk", {"disk": "data", "condition": "readonly"}, {"condition": "unmounted"}),
+    ("health", {"health": "paused"}, {"health": "crashed"}),
+    ("stress", {"cpu": "0.5"}, {"memory": "8Mi"}),
     (
         "layer",
         {"link": {"ingress": {"edge-2": {"loss": "10%"}}}, "disk": {"condition": "unmounted"}},
@@ -290,6 +306,8 @@ LIVES = [
 def test_a_module_predicts_creates_repeats_changes_and_removes(
     bed, tmp_path, name, first, second, as_module
 ):
+    if as_module and name == "health":
+        pytest.skip("no module starts on a node that is down; the action does the work")
     module = f"pkgctl.testbed.{name}"
     gone = {"layer": "life", "state": "absent"}
     before = bed.state("edge-1")
@@ -309,12 +327,12 @@ def test_a_module_predicts_creates_repeats_changes_and_removes(
     way = ("-e", json.dumps(become_root if as_module else {}))
 
     made = bed.run("ansible-playbook", str(playbook(tmp_path, "edge-1", created)), *way)
-    during = bed.state("edge-1")
+    during = bed.layers("edge-1")
     unmade = bed.run("ansible-playbook", str(playbook(tmp_path, "edge-1", removed)), *way)
 
     assert made.status == 0, made.output + made.errors
     assert unmade.status == 0, unmade.output + unmade.errors
-    assert during != before
+    assert during == {"base", "life"}
     assert bed.state("edge-1") == before
 
 
@@ -345,7 +363,7 @@ def test_a_disk_in_use_is_refused_and_its_user_named(bed):
         told = bed.task("edge-1", "pkgctl.testbed.disk", condition="unmounted")
 
     assert told["failed"]
-    assert "/data is in use by sleep" in told["msg"]
+    assert re.search(r"/data .*is in use by sleep \(pid \d+", told["msg"])
 
 
 @contextlib.contextmanager
@@ -383,6 +401,10 @@ LINES = [
     ("-e node=edge-2 -e disk=unmounted", 1),
     ("-e src=edge-a -e dst=cloud -e direction=to -e bw=1mbit -e name=slow", 5),
     ("-e site=edge-b -e partition=true", 7),
+    ("-e src=edge-1 -e loss=2% -e burst=5 -e duplicate=1% -e delay=5ms -e reorder=1%", 7),
+    ("-e node=edge-2 -e fill=50% -e slow=20ms", 1),
+    ("-e node=edge-2 -e health=isolated", 7),
+    ("-e node=edge-2 -e disk=detached -e how=lazy", 1),
 ]
 
 

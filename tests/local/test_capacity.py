@@ -1,22 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a node may use, and its disks, are what the kernel enforces; healing leaves no trace."""
+"""What a node may use is what the kernel enforces; healing leaves no trace."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from pkgctl import topology
 from pkgctl.local import testbed
 from pkgctl.local.agent import AgentClient
 from pkgctl.local.paths import Paths
-from pkgctl.nodeside import cgroups, change, disks, errors, layers, quotas
+from pkgctl.nodeside import cgroups, change, errors, layers, quotas
 
 from .conftest import on_node, pkgctl
 
@@ -39,18 +38,6 @@ def heal(place: Paths, layer: str | None = "test", node: str = NODE) -> change.C
         return quotas.change(here, layer=layer, present=False)
 
 
-def disk(
-    place: Paths, state: str, layer: str = "test", node: str = NODE, **options: bool
-) -> change.Change:
-    with testbed.inside(place, node) as here:
-        return disks.change(here, layer=layer, state=state, **options)
-
-
-def heal_disk(place: Paths, layer: str | None = "test", node: str = NODE) -> change.Change:
-    with testbed.inside(place, node) as here:
-        return disks.change(here, layer=layer, present=False)
-
-
 def group(place: Paths, node: str = NODE) -> cgroups.Group:
     return cgroups.group(f"{place.cgroup}/nodes/{node}")
 
@@ -64,11 +51,6 @@ def kernel(place: Paths, node: str = NODE) -> dict[str, str]:
         for pattern in (*LIMITS, THROTTLES)
         for file in folder.glob(pattern)
     }
-
-
-def mounts(place: Paths, node: str = NODE) -> list[str]:
-    text = on_node(place, node, "cat", "/proc/self/mounts")
-    return [line for line in text.splitlines() if line.split()[1] == "/data"]
 
 
 @contextlib.contextmanager
@@ -129,7 +111,8 @@ def test_a_prediction_of_limits_is_kept_and_changes_nothing(three_sites: Paths) 
 
     done = limit(three_sites, cpu=0.3)
 
-    assert foreseen == done
+    assert (foreseen.changed, foreseen.actions) == (done.changed, done.actions)
+    assert (foreseen.before, foreseen.after) == (done.before, done.after)
     assert done.actions == ["cpu: 0.3"]
 
 
@@ -195,6 +178,18 @@ def test_a_disk_is_as_slow_as_was_asked_for_whatever_runs_on_its_node(three_site
     assert 3.5 < time.monotonic() - begun < 8
 
 
+def test_a_slow_disk_serves_as_many_requests_as_was_asked_for(three_sites: Paths) -> None:
+    write = ["dd", "if=/dev/zero", "of=/data/big", "bs=4k", "count=75", "oflag=direct"]
+    limit(three_sites, read_iops=50, write_iops=50)
+
+    begun = time.monotonic()
+    on_node(three_sites, NODE, *write)
+    taken = time.monotonic() - begun
+
+    # 75 requests at 50 a second, of which the kernel lets a tenth of a second's worth go early.
+    assert taken > 1.3
+
+
 def test_a_jobs_cpu_shrinks_with_its_node_and_comes_back(three_sites: Paths) -> None:
     with AgentClient(three_sites) as agent:
         first = {"node": NODE, "argv": ["/bin/sleep", "60"], "ready": "exec"}
@@ -221,98 +216,18 @@ def test_a_job_outside_its_nodes_limits_is_not_clamped_by_them(three_sites: Path
     assert cgroups.group(f"{three_sites.cgroup}/outside/load").cpu() == pytest.approx(0.9)
 
 
-def test_a_disk_goes_and_comes_back_with_its_data(three_sites: Paths) -> None:
-    on_node(three_sites, NODE, "sh", "-c", "echo kept > /data/file; sync")
-    before = mounts(three_sites)
+def test_a_limit_that_the_kernel_refuses_is_not_stored_and_leaves_nothing_half_done(
+    three_sites: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = kernel(three_sites)
 
-    gone = disk(three_sites, "unmounted")
+    def refused(*_: object) -> None:
+        raise errors.KernelError("write throttles", errno.EINVAL)
 
-    assert (gone.changed, gone.actions) == (True, ["data: unmounted"])
-    assert mounts(three_sites) == []
-    assert not any(str(three_sites.disks(NODE)) in each for each in backing())
-    heal_disk(three_sites)
-    assert on_node(three_sites, NODE, "cat", "/data/file") == "kept\n"
-    assert [each.split()[1:] for each in mounts(three_sites)] == [
-        each.split()[1:] for each in before
-    ]
+    with monkeypatch.context() as patched:
+        patched.setattr(quotas, "_throttle", refused)
+        with pytest.raises(errors.KernelError, match="write throttles: Invalid argument"):
+            limit(three_sites, cpu=0.3, pids=100, write_bps=MIB)
 
-
-def backing() -> list[str]:
-    files = Path("/sys/block").glob("loop*/loop/backing_file")
-    return [file.read_text() for file in files if file.exists()]
-
-
-def test_a_disk_that_may_only_be_read_keeps_its_data(three_sites: Paths) -> None:
-    on_node(three_sites, NODE, "sh", "-c", "echo kept > /data/file")
-
-    disk(three_sites, "readonly")
-
-    tried = on_node(three_sites, NODE, "sh", "-c", "echo no 2>&1 > /data/file || cat /data/file")
-    assert tried.endswith("kept\n")
-    heal_disk(three_sites)
-    on_node(three_sites, NODE, "sh", "-c", "echo again > /data/file")
-
-
-def test_the_harshest_layer_of_a_disk_holds(three_sites: Paths) -> None:
-    disk(three_sites, "readonly", "one")
-    disk(three_sites, "unmounted", "two")
-    assert mounts(three_sites) == []
-
-    heal_disk(three_sites, "two")
-
-    assert "ro" in mounts(three_sites)[0].split()[3].split(",")
-
-
-def test_the_same_state_of_a_disk_again_changes_nothing(three_sites: Paths) -> None:
-    disk(three_sites, "unmounted")
-
-    again = disk(three_sites, "unmounted")
-
-    assert (again.changed, again.actions) == (False, [])
-
-
-def test_a_prediction_of_a_disk_changes_nothing(three_sites: Paths) -> None:
-    before = mounts(three_sites)
-
-    foreseen = disk(three_sites, "unmounted", dry_run=True)
-
-    assert foreseen.actions == ["data: unmounted"]
-    assert mounts(three_sites) == before
-
-
-@pytest.mark.parametrize("state", ["unmounted", "readonly"])
-def test_a_busy_disk_names_who_holds_it(three_sites: Paths, state: str) -> None:
-    hold = "file = open('/data/held', 'w'); print('ready', flush=True); import time; time.sleep(60)"
-
-    with process(three_sites, *python(hold)):
-        with pytest.raises(
-            errors.DisturbanceError, match=r"/data is in use by python\S* \(pid \d+\)"
-        ):
-            disk(three_sites, state)
-
-        assert len(mounts(three_sites)) == 1
-        assert layers.load(three_sites.node(NODE) / disks.STORE) == {"base": {}}
-    assert disk(three_sites, state).changed
-
-
-def test_a_throttle_is_on_the_disk_again_after_it_was_away(three_sites: Paths) -> None:
-    limit(three_sites, read_bps=2 * MIB)
-    disk(three_sites, "unmounted")
-
-    disk(three_sites, "readonly")
-
-    with testbed.inside(three_sites, NODE) as here:
-        mounted = quotas.devices(here)
-        assert quotas.read(group(three_sites), mounted).throttles == {
-            (mounted[0], "read_bps"): 2 * MIB
-        }
-
-
-def test_a_node_without_a_disk_says_so(place: Paths, tmp_path: Path) -> None:
-    text = "name: bare\nsites: {a: {access: lan}}\nkinds: {n: {cpu: 0.1, memory: 64Mi}}\n"
-    path = tmp_path / "bare.yaml"
-    path.write_text(f"{text}nodes: [{{name: n-1, site: a, kind: n}}]\n")
-    testbed.up(topology.load(str(path)), place)
-
-    with pytest.raises(errors.DisturbanceError, match="n-1 has no data disk"):
-        disk(place, "unmounted", node="n-1")
+    assert kernel(three_sites) == before
+    assert list(layers.load(three_sites.node(NODE) / quotas.STORE)) == [layers.BASE]

@@ -139,7 +139,9 @@ def test_an_experiment_writes_its_report_and_takes_its_testbed_down(lab):
     assert (lab.results / "report.html").stat().st_size > 10_000
     for name in ("experiment.yaml", "topology.yaml", "links.parquet", "events.parquet"):
         assert (lab.results / name).is_file(), name
-    assert pl.read_parquet(lab.results / "links.parquet")["verdict"].to_list() == ["pass"]
+    links = pl.read_parquet(lab.results / "links.parquet")
+    assert links["verdict"].to_list() == ["pass", "pass"]
+    assert set(links["verdict_rtt"]) == {"pass"}
     assert lab.table("requests").group_by("cell").len()["len"].to_list() == [80, 80]
     assert set(lab.table("requests")["status"]) == {"ok"}
     assert traces_of(lab.place.name) == []
@@ -166,6 +168,29 @@ def test_a_disturbance_is_felt_while_it_lasts_and_nowhere_else(lab):
     assert median["perturb=slow", "during"] > 0.120
     for undisturbed in (("perturb=none", "during"), ("perturb=slow", "before")):
         assert median[undisturbed] < 0.060
+
+
+def test_a_disturbance_waits_for_so_many_requests_and_its_window_is_when_it_came(lab):
+    words = "src: edge-1, dst: cloud-1, delay: 60ms, when: requests > 20, duration: 500ms"
+    text = TINY + f"factors: {{perturb: [none, slow]}}\nperturbations:\n  slow: {{{words}}}\n"
+
+    done = lab.run(text)
+
+    assert done.returncode == 0, done.stderr
+    events = pl.read_parquet(lab.results / "events.parquet").sort("t")
+    assert set(events["kind"]) == {"layer-on", "layer-off"}
+    finished = lab.table("requests").filter(cell="perturb=slow")["done"].sort()
+    assert events["t"][0] >= finished[20] - 0.001
+    first, second = (cell["runs"][0]["windows"] for cell in lab.record["cells"])
+    assert [window["active"] for window in (*first, *second)] == [False, True]
+    assert (first[0]["start"], first[0]["end"]) == (second[0]["start"], second[0]["end"])
+    assert second[0]["start"] == pytest.approx(events["t"][0])
+    times = events.select(
+        mono=(pl.col("mono") - pl.col("planned_mono")) - (pl.col("t") - pl.col("planned")),
+        wall=(pl.col("wall") - pl.col("planned_wall")) - (pl.col("t") - pl.col("planned")),
+    )
+    assert times.to_series(0).abs().max() < 1e-6
+    assert times.to_series(1).abs().max() < 1e-5
 
 
 def test_ctrl_c_keeps_what_was_measured_and_resume_does_the_rest(lab):

@@ -20,9 +20,11 @@ from pkgctl.local.paths import Paths
 from pkgctl.nodeside import channel, delayclient, layers, links, quality
 
 from .conftest import on_node
+from .pictures import network
 
 pytestmark = [
     pytest.mark.root,
+    pytest.mark.quiet,
     pytest.mark.skipif(shutil.which("iperf3") is None, reason="needs iperf3"),
     pytest.mark.skipif(shutil.which("ping") is None, reason="needs ping (iputils-ping)"),
 ]
@@ -97,12 +99,6 @@ def quiet_p95(place: Paths, asked: float, count: int = 100) -> float:
 
 def p95(numbers: list[float]) -> float:
     return statistics.quantiles(numbers, n=20)[-1]
-
-
-def listing(place: Paths, node: str) -> str:
-    # `ip -o addr` leaves out the carrier, which the kernel brings up to date in its own time.
-    show = "tc qdisc show; tc class show dev eth0; nft list ruleset 2>&1; ip -o addr; ip route"
-    return on_node(place, node, "sh", "-c", show)
 
 
 @pytest.mark.parametrize("mbit", [1, 5, 20, 100])
@@ -183,15 +179,15 @@ def test_a_link_that_is_down_lets_nothing_pass(duo: Paths) -> None:
 
 
 def test_healing_puts_the_kernel_back_to_the_letter(three_sites: Paths) -> None:
-    before = {node: listing(three_sites, node) for node in ("edge-1", "cloud-1")}
+    before = {node: network(three_sites, node) for node in ("edge-1", "cloud-1")}
     shape(three_sites, Quality(rate=2_000_000, delay=0.04, loss=0.01))
     shape(three_sites, Quality(loss=1.0), layer="second")
-    disturbed = {node: listing(three_sites, node) for node in before}
+    disturbed = {node: network(three_sites, node) for node in before}
 
     heal(three_sites)
 
     assert disturbed != before
-    assert {node: listing(three_sites, node) for node in before} == before
+    assert {node: network(three_sites, node) for node in before} == before
 
 
 def test_layers_compose_and_heal_one_by_one(duo: Paths) -> None:
@@ -204,6 +200,47 @@ def test_layers_compose_and_heal_one_by_one(duo: Paths) -> None:
             links.change(here, layer="one", present=False)
 
     assert quiet_p95(duo, 0.04) == pytest.approx(0.04, abs=1e-3)
+
+
+def lost_of(place: Paths, count: int) -> int:
+    """Return how many of so many pings from edge-1 to cloud-1 do not come back."""
+    text = on_node(place, "edge-1", "ping", "-q", "-c", str(count), "-i", "0.002", "cloud-1")
+    return count - int(re.findall(r"(\d+) received", text)[0])
+
+
+def test_two_layers_that_overlap_hold_together_and_are_healed_alone(duo: Paths) -> None:
+    """One layer delays by 40 ms, the other loses 2 % and bounds to 5 mbit."""
+    from scipy.stats import binom
+
+    before = network(duo, "edge-1")
+    parts = {"late": Quality(delay=0.04), "lossy": Quality(rate=5_000_000, loss=0.02)}
+    for name, asked in parts.items():
+        shape(duo, asked, Quality(), layer=name)
+
+    def check(in_force: set[str]) -> None:
+        delay = 0.04 if "late" in in_force else 0.0
+        assert quiet_p95(duo, delay) == pytest.approx(delay, abs=1e-3)
+        low, high = binom.interval(0.9999, 3000, 0.02) if "lossy" in in_force else (0, 0)
+        assert low <= lost_of(duo, 3000) <= high
+        with iperf_server(duo):
+            if "lossy" not in in_force:
+                assert goodput(duo) > 100e6
+                return
+            # What arrives of UDP that is sent faster than the link is the rate, less the loss.
+            words = ["iperf3", "-c", "cloud-1", "-J", "-u", "-b", "10M", "-l", "1448", "-t", "4"]
+            end = json.loads(on_node(duo, "edge-1", *words, "-O", "1"))["end"]
+            seen = (end.get("sum_received") or end["sum"])["bits_per_second"]
+            assert seen == pytest.approx(5e6 * 1448 / 1490 * 0.98, rel=0.05)
+
+    in_force = set(parts)
+    check(in_force)
+    for healed in parts:
+        for node in ("edge-1", "cloud-1"):
+            with testbed.inside(duo, node) as here:
+                links.change(here, layer=healed, present=False)
+        in_force.remove(healed)
+        check(in_force)
+    assert network(duo, "edge-1") == before
 
 
 def test_the_same_again_changes_nothing_and_a_prediction_is_kept(duo: Paths) -> None:

@@ -43,7 +43,9 @@ def test_a_node_has_its_own_name_network_files_and_disk(three_sites: Paths) -> N
 
 
 def test_names_resolve_and_nodes_reach_each_other(three_sites: Paths) -> None:
-    assert "10.77.0.1" in on_node(three_sites, "edge-5", "getent", "hosts", "cloud-1")
+    found = on_node(three_sites, "edge-5", "getent", "ahosts", "cloud-1").split()
+    assert found[0] == "10.77.0.1"
+    assert "fd77:7067::1" in found
     assert " 0% packet loss" in on_node(three_sites, "cloud-1", "ping", "-c", "1", "cloud-2")
 
 
@@ -116,6 +118,14 @@ def test_a_dry_run_makes_nothing(place: Paths) -> None:
     assert traces_of(place.name) == []
 
 
+def await_program(name: str, starter: subprocess.Popen[bytes]) -> None:
+    """Wait until the starter has become a program."""
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{starter.pid}/comm").read_text().strip() != name:
+        assert time.monotonic() < deadline, f"{name} does not start"
+        time.sleep(0.02)
+
+
 def test_down_leaves_nothing(place: Paths) -> None:
     before = what_is_there()
     testbed.up(topology.load("three-sites"), place)
@@ -123,7 +133,7 @@ def test_down_leaves_nothing(place: Paths) -> None:
         [sys.executable, "-m", "pkgctl", "exec", "--name", place.name, "edge-1", "sleep", "600"]
     )
     try:
-        time.sleep(0.5)
+        await_program("sleep", sleeper)
         behind = removal.images(place)
         assert len(removal.loop_devices(behind)) == 7
 

@@ -40,6 +40,8 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 FLUSH_SECONDS = 0.1
+# How often whoever started this program is told, at most, how many requests are finished.
+COUNT_SECONDS = 0.02
 READ_BYTES = 1 << 18
 DATAGRAM_BYTES = 1 << 20
 LONGEST_HEAD_BYTES = 16384
@@ -216,12 +218,33 @@ class Recorder:
             self.lines.clear()
 
 
+class Counter:
+    """Tells whoever started this program how many requests are finished."""
+
+    def __init__(self) -> None:
+        self.finished = 0
+        self.told = 0
+        self.told_at = float("-inf")
+
+    def due(self) -> float:
+        """Return when the next word is due; never while there is nothing new."""
+        return self.told_at + COUNT_SECONDS if self.finished > self.told else float("inf")
+
+    def tell(self) -> None:
+        """Tell the number, unless whoever should hear it is gone or has too much to read."""
+        self.told_at = time.monotonic()
+        with contextlib.suppress(OSError):
+            notify(f"COUNT=requests:{self.finished}", flags=socket.MSG_DONTWAIT)
+            self.told = self.finished
+
+
 class Generator:
     """Sends the plan's requests on time and records what becomes of them."""
 
     def __init__(self, plan: Plan, recorder: Recorder, control: socket.socket) -> None:
         self.plan = plan
         self.recorder = recorder
+        self.counter = Counter()
         self.control = control
         self.requests = deque(plan.requests)
         self.under_way: deque[Request] = deque()
@@ -243,7 +266,11 @@ class Generator:
             self.expire()
             if time.monotonic() >= self.recorder.flush_at:
                 self.recorder.flush()
+            if time.monotonic() >= self.counter.due():
+                self.counter.tell()
         self.recorder.flush()
+        if self.counter.due() < float("inf"):
+            self.counter.tell()
 
     def wait(self) -> list[tuple[int, int]]:
         """Return what is ready, waiting at most until something is due."""
@@ -256,7 +283,7 @@ class Generator:
 
     def time_left(self) -> float | None:
         """Return the seconds until something is due, or None if nothing will be."""
-        due = self.recorder.flush_at
+        due = min(self.recorder.flush_at, self.counter.due())
         if self.t0 is not None:
             while self.under_way and self.under_way[0].done:
                 self.under_way.popleft()
@@ -427,6 +454,7 @@ class Generator:
         }
         request.done, request.connection = True, None
         self.recorder.add(row, time.monotonic())
+        self.counter.finished += 1
 
     def expire(self) -> None:
         """Give up the requests whose time is over."""
@@ -577,7 +605,7 @@ def listening(path: str) -> Iterator[socket.socket]:
             os.unlink(path)  # noqa: PTH108 (pathlib is slow to import)
 
 
-def notify(*lines: str) -> None:
+def notify(*lines: str, flags: int = 0) -> None:
     """Tell whoever started this program how it stands (the sd_notify protocol)."""
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
@@ -585,7 +613,7 @@ def notify(*lines: str) -> None:
     job = os.environ.get("PKGCTL_JOB")
     text = "\n".join([f"PKGCTL_JOB={job}", *lines] if job else lines)
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.sendto(text.encode(), "\0" + address[1:] if address[0] == "@" else address)
+        sock.sendto(text.encode(), flags, "\0" + address[1:] if address[0] == "@" else address)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pkgctl.errors import NodeLostError
 from pkgctl.experiment.placing import Placer
 from pkgctl.scheduling.backend import JobState
 from pkgctl.scheduling.decision import Preempt, Reject
@@ -23,6 +24,7 @@ class Nodes:
         self.running: dict[str, tuple[str, Job]] = {}
         self.starts: list[tuple[str, str, float, float]] = []
         self.stopped: list[str] = []
+        self.lost: set[str] = set()
 
     def view(self) -> ClusterView:
         return ClusterView(nodes=tuple(self._node(name) for name in ("a", "b")))
@@ -45,6 +47,8 @@ class Nodes:
         decided: float,
         labels: Mapping[str, Any] | None = None,
     ) -> None:
+        if node in self.lost:
+            raise NodeLostError(f"node {node} is crashed: nothing starts there")
         self.running[job.id] = (node, job)
         self.starts.append((job.id, node, submitted, decided))
 
@@ -158,3 +162,18 @@ def test_a_displaced_job_is_stopped_and_queued_again(placer, nodes):
     assert nodes.stopped == ["x"]
     assert placer.entries["x-again"].status == "waiting"
     assert placer.entries["x-again"].submitted == placer.entries["x"].submitted
+
+
+def test_a_job_whose_node_was_lost_since_the_view_waits_for_the_next_offer(placer, nodes):
+    nodes.lost = {"a", "b"}
+    submit(placer, "one")
+
+    placer.dispatch()
+
+    assert placer.entries["one"].status == "waiting"
+    assert placer.entries["one"].node is None
+    assert "is crashed" in placer.entries["one"].reason
+    nodes.lost = set()
+    placer.dispatch()
+    assert placer.entries["one"].node in ("a", "b")
+    assert not placer.has_waiting

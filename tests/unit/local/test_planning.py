@@ -142,6 +142,7 @@ def test_all_nodes_are_found_by_name(planned):
     assert planning.hosts_file(planned().nodes) == (
         "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
         "10.77.0.1 cloud-1\n10.77.0.2 edge-1\n10.77.0.3 edge-2\n"
+        "fd77:7067::1 cloud-1\nfd77:7067::2 edge-1\nfd77:7067::3 edge-2\n"
     )
 
 

@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-import os
-
 import pytest
 
 from ansible_collections.pkgctl.testbed.plugins.module_utils import disks, layers
@@ -12,76 +10,75 @@ from ansible_collections.pkgctl.testbed.plugins.module_utils.identity import Dis
 from .agents import node
 
 DATA = Disk("/images/data.img", "/data", 1 << 26)
-NAMES = {"data": DATA}
+TWO = {"data": DATA, "logs": Disk("/images/logs.img", "/logs", 1)}
 
 
-def test_the_harshest_state_of_all_layers_holds():
-    stored = {"base": {}, "a": {"data": "readonly"}, "b": {"data": "mounted"}}
-
-    assert disks.composed(stored, NAMES) == {"data": "readonly"}
-    assert disks.composed({**stored, "c": {"data": "unmounted"}}, NAMES) == {"data": "unmounted"}
-
-
-def test_disks_are_mounted_where_no_layer_says_otherwise():
-    assert disks.composed({}, NAMES) == disks.composed({"base": {}}, NAMES) == {"data": "mounted"}
+@pytest.fixture
+def here(tmp_path):
+    """A node whose disk is not mounted."""
+    return node(tmp_path, disks={"data": Disk("/images/data.img", str(tmp_path / "disk"), 1)})
 
 
-@pytest.mark.parametrize(
-    ("mounts", "state"),
-    [
-        ("overlay / overlay rw 0 0\n", "unmounted"),
-        ("/dev/loop0 /data ext4 rw,nosuid 0 0\n", "mounted"),
-        ("/dev/loop0 /data ext4 ro,nosuid 0 0\n", "readonly"),
-        ("/dev/loop0 /data2 ext4 rw 0 0\n", "unmounted"),
-        ("/dev/loop0 /data ext4 rw,errors=remount-ro 0 0\n", "mounted"),
-        ("/dev/loop0 /data ext4 rw 0 0\n/dev/loop1 /data ext4 ro 0 0\n", "readonly"),
-    ],
-)
-def test_a_disks_state_is_that_of_the_mount_on_top(mounts, state):
-    assert disks.read(DATA, mounts) == state
-
-
-def test_states_are_shown_a_disk_a_line():
-    assert disks.show({"logs": "mounted", "data": "readonly"}) == "data: readonly\nlogs: mounted\n"
-
-
-def asked(here, **options):
-    return disks.change(here, layer="test", dry_run=True, **options)
+def asked(here, **data):
+    return disks.change(here, layer="test", body={"data": data}, dry_run=True)
 
 
 def test_a_node_without_a_disk_says_so(tmp_path):
     with pytest.raises(DisturbanceError, match="edge-1 has no data disk"):
-        asked(node(tmp_path, disks={}), state="unmounted")
+        asked(node(tmp_path, disks={}), condition="unmounted")
+
+
+def test_the_only_disk_needs_no_name(here):
+    assert disks.choose(here, None) == "data"
 
 
 def test_of_several_disks_one_must_be_named(tmp_path):
-    here = node(tmp_path, disks={"data": DATA, "logs": Disk("/images/logs.img", "/logs", 1)})
+    here = node(tmp_path, disks=TWO)
 
     with pytest.raises(DisturbanceError, match="has the disks data, logs; name one of them"):
-        asked(here, state="unmounted")
+        disks.choose(here, None)
     with pytest.raises(DisturbanceError, match="there is no disk 'swap'"):
-        asked(here, disk="swap", state="unmounted")
+        disks.change(here, layer="test", body={"swap": {}}, dry_run=True)
 
 
-def test_an_unknown_state_is_refused_with_those_that_are_known(tmp_path):
-    with pytest.raises(DisturbanceError, match="known are mounted, readonly, unmounted"):
-        asked(node(tmp_path), state="gone")
+def test_what_no_disk_can_be_is_refused_before_anything_is_stored(here, tmp_path):
+    with pytest.raises(DisturbanceError, match="known are mounted, readonly, unmounted, detached"):
+        disks.change(here, layer="test", body={"data": {"condition": "gone"}})
 
-
-def test_a_prediction_tells_the_change_and_stores_nothing(tmp_path):
-    here = node(tmp_path, disks={"data": Disk("/images/data.img", str(tmp_path / "disk"), 1)})
-
-    # Nothing is mounted there.
-    predicted = asked(here, state="readonly")
-
-    assert (predicted.changed, predicted.actions) == (True, ["data: readonly"])
-    assert (predicted.before, predicted.after) == ("data: unmounted\n", "data: readonly\n")
     assert layers.load(tmp_path / disks.STORE) == {}
 
 
-def test_the_holders_of_a_device_are_named(tmp_path):
-    with (tmp_path / "file").open("w") as file:
-        found = disks.holders(os.fstat(file.fileno()).st_dev)
+def test_a_prediction_tells_the_change_and_stores_nothing(here, tmp_path):
+    predicted = asked(here, condition="readonly", fill=0.5)
 
-    assert os.getpid() in [pid for pid, _ in found]
-    assert all(name for _, name in found)
+    assert (predicted.changed, predicted.actions) == (True, ["data: readonly"])
+    assert predicted.before == "data: unmounted\n"
+    assert predicted.after == "data: readonly, fill to 50%\n"
+    assert layers.load(tmp_path / disks.STORE) == {}
+
+
+def test_what_is_not_as_stored_is_told(here, tmp_path):
+    stored = {"base": {}, "test": {"data": {"condition": "unmounted"}}}
+    layers.save(tmp_path / disks.STORE, stored)
+    assert disks.converge(here, dry_run=True).actions == []
+
+    layers.save(tmp_path / disks.STORE, {"base": {}})
+    assert disks.converge(here, dry_run=True).actions == ["data: mounted"]
+
+
+def test_a_node_that_is_off_is_asked_for_no_mount(here, tmp_path):
+    layers.save(tmp_path / "health.json", {"base": {}, "test": {"health": "crashed"}})
+
+    assert disks.converge(here, dry_run=True).actions == []
+
+
+def test_a_layer_can_be_set_on_a_disk_that_is_away_already(here, tmp_path):
+    body = {"data": {"condition": "unmounted", "fill": 0.5}}
+
+    done = disks.change(here, layer="test", body=body)
+    assert (done.changed, done.actions) == (True, [])
+    assert layers.load(tmp_path / disks.STORE) == {"test": body}
+
+    again = disks.change(here, layer="test", body=body)
+    assert (again.changed, again.before) == (False, again.after)
+    assert again.after == "data: unmounted, fill to 50%\n"

@@ -14,15 +14,19 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.pkgctl.testbed.plugins.module_utils import specifications
+from ansible_collections.pkgctl.testbed.plugins.module_utils import measuring, specifications
 
 ROOT = Path(__file__).parents[3]
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py"))
 SPECIFICATIONS = {
     "disk": specifications.DISK,
+    "drift": measuring.DRIFT,
+    "health": specifications.HEALTH,
     "layer": specifications.LAYER,
     "link": specifications.LINK,
+    "measure": measuring.MEASURE,
     "quota": specifications.QUOTA,
+    "stress": specifications.STRESS,
     "timeline": specifications.TIMELINE,
 }
 

@@ -86,6 +86,7 @@ def test_a_node_has_its_facts_and_the_way_into_it_as_variables(tmp_path):
         "pkgctl_disks": ["data"],
         "pkgctl_namespaces": "/run/pkgctl/test/ns/edge-1",
         "pkgctl_cgroup": "pkgctl/test/edge-1",
+        "pkgctl_directory": "/run/pkgctl/test/nodes/edge-1",
     }
 
 
@@ -117,9 +118,9 @@ def test_a_file_that_is_no_state_is_named(tmp_path, text, error):
 
 
 def test_the_words_of_a_perturbation_are_no_reserved_names_any_more(monkeypatch):
-    monkeypatch.setattr(reserved, "_RESERVED_NAMES", frozenset({"delay", "name", "when"}))
+    monkeypatch.setattr(reserved, "_RESERVED_NAMES", frozenset({"delay", "loop", "name", "when"}))
 
     testbed.allow_words()
 
-    assert not reserved.is_reserved_name("delay")
-    assert reserved.is_reserved_name("when")
+    assert not any(map(reserved.is_reserved_name, ("delay", "name", "when")))
+    assert reserved.is_reserved_name("loop")

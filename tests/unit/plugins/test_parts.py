@@ -1,98 +1,18 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
+
 import pytest
 
-from ansible_collections.pkgctl.testbed.plugins.module_utils import parts
+from ansible_collections.pkgctl.testbed.plugins.module_utils import arming, identity, kinds, parts
 from ansible_collections.pkgctl.testbed.plugins.module_utils.change import Change
-from ansible_collections.pkgctl.testbed.plugins.module_utils.errors import DisturbanceError
-from ansible_collections.pkgctl.testbed.plugins.module_utils.identity import Disk
+from ansible_collections.pkgctl.testbed.plugins.module_utils.errors import (
+    AgentError,
+    DisturbanceError,
+)
 
 from .agents import node
-
-PLAIN = {"rate": None, "delay": 0.0, "jitter": 0.0, "loss": 0.0}
-
-
-def test_the_texts_for_links_become_numbers_for_each_way_and_peer(tmp_path):
-    body = parts.link_body(
-        node(tmp_path),
-        {"egress": {"cloud-1": {"rate": "5mbit"}}, "ingress": {"cloud-1": {"delay": "40ms"}}},
-        {},
-    )
-
-    assert body == {
-        "egress": {"cloud-1": {**PLAIN, "rate": 5_000_000}},
-        "ingress": {"cloud-1": {**PLAIN, "delay": 0.04}},
-    }
-
-
-def test_a_star_is_every_peer_that_is_not_listed(tmp_path):
-    egress = {"*": {"delay": "10ms"}, "edge-2": {"loss": "1%"}}
-
-    body = parts.link_body(node(tmp_path), {"egress": egress}, {})
-
-    assert body["egress"] == {
-        "cloud-1": {**PLAIN, "delay": 0.01},
-        "edge-2": {**PLAIN, "loss": 0.01},
-    }
-
-
-def test_what_a_layer_holds_already_stays_unless_it_is_named_again(tmp_path):
-    held = {"egress": {"cloud-1": {**PLAIN, "rate": 9, "delay": 0.5}, "edge-2": {**PLAIN}}}
-
-    body = parts.link_body(node(tmp_path), {"egress": {"cloud-1": {"rate": "1mbit"}}}, held)
-
-    assert body["egress"] == {
-        "cloud-1": {**PLAIN, "rate": 1_000_000, "delay": 0.5},
-        "edge-2": PLAIN,
-    }
-    assert held["egress"]["cloud-1"]["rate"] == 9
-
-
-@pytest.mark.parametrize(
-    ("options", "error"),
-    [
-        ({"egress": {"cloud-1": {"rate": "5mbps"}}}, "egress.cloud-1.rate: rate '5mbps'"),
-        ({"ingress": {"*": {"dealy": "1ms"}}}, "ingress.*.dealy: unknown quality; did you mean"),
-        ({"ingress": {"edge-2": {}}}, "ingress.edge-2: {} is no quality"),
-        ({"ingress": {"edge-2": "slow"}}, "ingress.edge-2: 'slow' is no quality"),
-        ({"egress": ["edge-2"]}, "egress: ['edge-2'] is no mapping of peers"),
-        ({"egress": {"edge-9": {"rate": "1mbit"}}}, "edge-1 has no peer 'edge-9'"),
-    ],
-)
-def test_a_wrong_option_for_links_is_refused_with_way_peer_and_key(tmp_path, options, error):
-    with pytest.raises((ValueError, DisturbanceError)) as caught:
-        parts.link_body(node(tmp_path), options, {})
-
-    assert str(caught.value).startswith(error)
-
-
-def test_the_options_for_capacity_that_were_not_given_are_no_limits():
-    options = {"cpu": "200m", "memory": None, "pids": 64, "force": True}
-
-    assert parts.quota_body(options) == {"cpu": 0.2, "pids": 64}
-
-
-def test_a_limit_that_nobody_knows_is_refused():
-    with pytest.raises(ValueError, match=r"^mem: unknown limit"):
-        parts.quota_body({"mem": "1Gi"})
-
-
-def test_the_only_disk_of_a_node_needs_no_name(tmp_path):
-    body = parts.disk_body(node(tmp_path), {"condition": "readonly"})
-
-    assert body == {"disk": "data", "state": "readonly"}
-
-
-def test_one_disk_of_several_needs_its_name(tmp_path):
-    disks = {"data": Disk("a", "/data", 1), "logs": Disk("b", "/logs", 1)}
-    several = node(tmp_path, disks=disks)
-
-    with pytest.raises(DisturbanceError, match=r"name one of the disks of edge-1 .*data, logs"):
-        parts.disk_body(several, {"condition": "readonly"})
-    with pytest.raises(DisturbanceError, match="name one of the disks of edge-1"):
-        parts.disk_body(several, {"condition": "readonly", "disk": "more"})
-    assert parts.disk_body(several, {"condition": "mounted", "disk": "logs"})["disk"] == "logs"
 
 
 def test_a_star_is_every_layer_when_it_is_taken_away_only():
@@ -116,3 +36,181 @@ def test_a_report_is_changed_if_any_part_is_and_shows_each():
     assert report["actions"] == ["data: unmounted"]
     assert [part["before_header"] for part in report["diff"]] == ["link", "disk"]
     assert report["diff"][1]["after"] == "data: unmounted\n"
+
+
+class World:
+    """Stands in for the kinds and the agent: notes what it is told, in order."""
+
+    def __init__(self) -> None:
+        self.told = []
+        self.refuses = None
+        self.has_agent = True
+        self.called_off = 0
+
+    def set_layer(self, identity, kind, layer, body, *, force=False, dry_run=False):
+        self.told.append((f"{'foresee' if dry_run else 'set'} {kind}", layer, body, force))
+        if kind == self.refuses:
+            raise DisturbanceError(f"{kind}: no")
+        return Change(True, "", "", [f"{kind}"])
+
+    def lease(self, identity, layer, seconds, *, dry_run):
+        if seconds is not None and not self.has_agent:
+            raise AgentError("nobody answers")
+        self.told.append(("ask for a lease" if dry_run else "lease", layer, seconds))
+
+    def cancel(self, identity, layer, asked, *, dry_run):
+        self.told.append(("cancel", layer, [*asked], dry_run))
+        return self.called_off
+
+    def release(self, identity, layer, *, dry_run=False):
+        self.told.append(("release", layer))
+
+    def arm(self, identity, layer, bodies, times, timeline, *, dry_run):
+        self.told.append(("arm", layer, bodies, times, timeline, dry_run))
+        return {"changed": True, "actions": []}
+
+    @property
+    def order(self) -> list[str]:
+        return [each[0] for each in self.told]
+
+
+@pytest.fixture
+def world(monkeypatch, tmp_path):
+    made = World()
+    node(tmp_path)
+    monkeypatch.setattr(identity, "DIRECTORY", str(tmp_path))
+    monkeypatch.setattr(kinds, "set_layer", made.set_layer)
+    for name in ("lease", "cancel", "release", "arm"):
+        monkeypatch.setattr(arming, name, getattr(made, name))
+    return made
+
+
+def options(**given):
+    return {"layer": "slow", "state": "present", "lease": "10m", "force": False, **given}
+
+
+def test_all_is_tried_dry_and_the_lease_noted_before_anything_is_done(world):
+    asked = options(quota={"cpu": "0.2"}, health={"health": "paused"})
+
+    report = parts.set_layer(asked, dry_run=False)
+
+    assert report["changed"] and report["actions"] == ["quota", "health"]
+    assert world.order == [
+        *("foresee quota", "foresee health", "lease", "set quota", "set health"),
+    ]
+    assert world.told[2] == ("lease", "slow", 600.0)
+
+
+def test_a_dry_run_sets_nothing_but_sees_whether_there_is_an_agent(world):
+    parts.set_quota(options(cpu="0.2"), dry_run=True)
+
+    assert world.order == ["foresee quota", "ask for a lease"]
+    world.has_agent = False
+    with pytest.raises(AgentError):
+        parts.set_quota(options(cpu="0.2"), dry_run=True)
+
+
+def test_what_is_refused_leaves_nothing_half_done(world):
+    world.refuses = "health"
+
+    with pytest.raises(DisturbanceError, match="health: no"):
+        parts.set_layer(options(quota={"cpu": "0.2"}, health={"health": "paused"}), dry_run=False)
+
+    assert world.order == ["foresee quota", "foresee health"]
+
+
+def test_a_layer_without_a_lease_needs_no_agent(world):
+    world.has_agent = False
+
+    with pytest.raises(AgentError):
+        parts.set_quota(options(cpu="0.2"), dry_run=False)
+    assert "set quota" not in world.order
+
+    parts.set_quota(options(cpu="0.2", lease="none"), dry_run=False)
+    assert world.told[-1] == ("set quota", "slow", {"cpu": 0.2}, False)
+
+
+def test_a_wrong_lease_is_refused_before_anything_is_done(world):
+    with pytest.raises(ValueError, match=r"^lease: duration 'long'"):
+        parts.set_quota(options(cpu="0.2", lease="long"), dry_run=False)
+
+    assert world.told == []
+
+
+def test_force_is_handed_on(world):
+    parts.set_quota(options(memory="1Mi", force=True), dry_run=False)
+
+    assert world.told[-1] == ("set quota", "slow", {"memory": 1 << 20}, True)
+
+
+def test_a_layer_that_goes_is_called_off_first_and_its_lease_dropped_last(world):
+    world.called_off = 2
+
+    report = parts.set_layer(options(state="absent"), dry_run=False)
+
+    every = ["link", "quota", "disk", "health", "stress"]
+    assert report["actions"][0] == "call off what was to come"
+    assert world.order == [
+        *(f"foresee {kind}" for kind in every),
+        "cancel",
+        *(f"set {kind}" for kind in every),
+        "release",
+    ]
+    assert all(each[2] is None for each in world.told if each[0].startswith("set"))
+
+
+def test_a_dry_run_of_healing_calls_nothing_off(world):
+    parts.set_layer(options(layer="*", state="absent"), dry_run=True)
+
+    assert world.told[-1] == ("cancel", None, [*parts.KINDS], True)
+
+
+def test_the_lease_stays_while_another_kind_holds_the_layer(world, tmp_path):
+    (tmp_path / "quota.json").write_text(json.dumps({"slow": {"cpu": 0.2}}))
+
+    parts.set_link(options(state="absent"), dry_run=False)
+    assert "release" not in world.order
+
+    parts.set_quota(options(state="absent"), dry_run=False)
+    assert world.order[-1] == "release"
+
+
+def test_the_leases_of_all_layers_stay_while_only_one_kind_is_healed(world):
+    parts.set_link(options(layer="*", state="absent"), dry_run=False)
+
+    assert "release" not in world.order
+
+
+def test_with_a_timeline_the_layer_is_armed_with_its_times(world):
+    asked = options(
+        timeline="storm", start="2s", flap="1s/1s/random", seed=7, health={"health": "paused"}
+    )
+
+    parts.set_layer(asked, dry_run=False)
+
+    ((_, layer, bodies, times, timeline, dry_run),) = world.told
+    assert (layer, timeline, dry_run) == ("slow", "storm", False)
+    assert bodies == {"health": {"health": "paused"}}
+    assert times == {
+        **{"start": 2.0, "duration": None, "ramp": None, "repeat": None, "trace": None},
+        **{"flap": {"on": 1.0, "off": 1.0, "random": True}, "seed": 7},
+        **{"when": None, "after": None, "lease": 600.0},
+    }
+
+
+def test_a_trace_comes_as_rows_and_not_as_a_file(world):
+    link = {"ingress": {"*": {"loss": "0%"}}}
+
+    parts.set_link(options(timeline="t", trace=[[0, {"delay": 0.1}]], **link), dry_run=False)
+
+    assert world.told[0][3]["trace"] == [[0.0, {"delay": 0.1}]]
+    with pytest.raises(ValueError, match=r"^trace: 'x.csv' is no list of rows"):
+        parts.set_link(options(timeline="t", trace="x.csv", **link), dry_run=False)
+
+
+def test_the_seed_follows_from_the_name_if_none_is_given(world):
+    for layer in ("slow", "cut", "slow"):
+        parts.set_health(options(layer=layer, timeline="t", health="paused"), dry_run=False)
+
+    seeds = [each[3]["seed"] for each in world.told]
+    assert seeds[0] == seeds[2] != seeds[1]

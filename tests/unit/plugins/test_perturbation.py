@@ -188,8 +188,14 @@ def test_healing_names_a_layer_and_places_or_means_everything():
     everything = perturbation.read_healing({})
     some = perturbation.read_healing({"name": "slow", "site": "edge-a"})
 
-    assert (everything.name, everything.hosts(NODES)) == (None, [*NAMES])
-    assert (some.name, some.hosts(NODES)) == ("slow", ["edge-1", "edge-2"])
+    assert (everything.names, everything.hosts(NODES)) == ((), [*NAMES])
+    assert (some.names, some.hosts(NODES)) == (("slow",), ["edge-1", "edge-2"])
+    assert perturbation.read_healing({"name": "slow,cut"}).names == ("slow", "cut")
+
+
+def test_healing_draws_nothing():
+    with pytest.raises(ValueError, match="select: draws nodes at random; name the node to heal"):
+        perturbation.read_healing({"select": "random 2 of edge"})
 
 
 def test_healing_knows_no_settings():
@@ -204,3 +210,123 @@ def test_a_hundred_nodes_are_planned_with_a_star_each():
 
     assert len(plan) == 100
     assert all([*parts["link"]["egress"]] == ["*"] for parts in plan.values())
+
+
+def test_select_chooses_nodes_as_node_does():
+    drawn = perturbation.read({"select": "random 1 of edge-a", "health": "crashed"})
+
+    assert [*drawn.plan(NODES)] in (["edge-1"], ["edge-2"])
+    assert drawn.plan(NODES) == drawn.plan(tuple(reversed(NODES)))
+    assert pairs(select="edge-1") == pairs(node="edge-1")
+    with pytest.raises(ValueError, match="select: chooses nodes as node does; give one of them"):
+        perturbation.read({"select": "edge", "node": "edge", "cpu": 1})
+
+
+def test_the_seed_is_that_of_the_name_unless_it_is_given():
+    many = tuple(Node(f"node-{number}", "campus") for number in range(100))
+    words = {"node": "random 3 of *", "cpu": 0.5}
+
+    default, again, named, seeded = (
+        [*perturbation.read({**words, **more}).plan(many)]
+        for more in ({}, {}, {"name": "other"}, {"seed": 7})
+    )
+
+    assert default == again
+    assert len({tuple(default), tuple(named), tuple(seeded)}) == 3
+
+
+def test_an_isolated_node_is_cut_off_from_all_others():
+    asked = perturbation.read({"node": "edge-1,edge-2", "health": "isolated"})
+    cut = {"*": {"loss": "100%"}}
+
+    plan = asked.plan(NODES)
+
+    assert plan["edge-1"] == {"link": {"egress": cut, "ingress": cut}}
+    assert [*plan["cloud-1"]["link"]["ingress"]] == ["edge-1", "edge-2"]
+
+
+def test_health_and_stress_concern_the_named_nodes_beside_disturbed_links():
+    words = {"node": "edge-2", "delay": "1ms", "health": "paused", "stress_cpu": "0.5"}
+
+    plan = perturbation.read({**words, "cpu": 1}).plan(NODES)
+
+    assert {kind for kind in plan["edge-2"]} == {"link", "quota", "health", "stress"}
+    assert plan["edge-2"]["health"] == {"health": "paused"}
+    assert plan["edge-2"]["stress"] == {"cpu": "0.5"}
+    assert [*plan["cloud-1"]] == ["link"]
+
+
+def test_a_trace_shapes_links_and_is_told_as_rows():
+    words = {"src": "edge-1", "dst": "cloud-1", "trace": "drive.csv"}
+
+    asked = perturbation.read(words, lambda _: "time,rate\n0,1mbit\n5,2mbit\n")
+
+    assert asked.timeline == "perturb"
+    assert asked.times()["trace"] == [[0.0, {"rate": 10**6}], [5.0, {"rate": 2 * 10**6}]]
+    assert asked.plan(NODES)["edge-1"]["link"]["egress"] == {"cloud-1": {"loss": "0%"}}
+
+
+def test_only_what_has_times_is_armed():
+    acts_now = perturbation.read({"bw": "5mbit", "lease": "5m", "seed": 3, "force": "yes"})
+    armed = perturbation.read({"bw": "5mbit", "name": "slow", "when": "node edge-2 ready"})
+
+    assert (acts_now.timeline, acts_now.times(), acts_now.timing.lease) == (None, None, 300.0)
+    assert acts_now.force
+    assert (armed.timeline, armed.times()["when"]) == ("slow", "node edge-2 ready")
+
+
+def test_a_node_that_is_waited_for_must_be_there():
+    asked = perturbation.read({"bw": "5mbit", "when": "node edge-22 ready"})
+
+    with pytest.raises(
+        ValueError, match=r"when: no node is called 'edge-22'; did you mean edge-2\?"
+    ):
+        asked.plan(NODES)
+
+
+def test_a_repeated_layer_is_over_after_its_last_time():
+    asked = perturbation.read({"cpu": 1, "start": "5s", "duration": "2s", "repeat": "3/10s"})
+
+    assert (asked.start, asked.duration) == (5.0, 22.0)
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        ({"health": "isolated", "bw": "1mbit"}, "health: isolated cuts all links"),
+        ({"health": "isolated", "src": "edge-1"}, "src: chooses links; give one of bw"),
+        ({"partition": "yes", "trace": "x"}, "trace: 'x' cannot be read"),
+        ({"partition": "yes", "ramp": "5s"}, "ramp: a link is cut or not; ramp loss instead"),
+        ({"health": "isolated", "ramp": "5s"}, "ramp: a link is cut or not"),
+        ({"health": "paused", "ramp": "5s"}, "ramp: nothing here has a value that could grow"),
+        ({"disk": "unmounted", "ramp": "5s"}, "ramp: nothing here has a value that could grow"),
+        ({"cpu": 1, "lease": "5s", "duration": "2s"}, "lease: contradicts duration"),
+        ({"cpu": 1, "after": "perturb"}, "after: a perturbation cannot wait for itself"),
+        ({"cpu": 1, "name": "a", "after": "a + 5s"}, "after: a perturbation cannot wait"),
+        ({"cpu": 1, "seed": "x"}, "seed: 'x' is no whole number"),
+        ({"cpu": 1, "force": "perhaps"}, "force: 'perhaps' is neither true nor false"),
+        ({"cpu": 1, 3: 4}, "3: unknown word; known are name"),
+        ({"cpu": 10**400}, "cpu: "),
+        ({"start": "2s"}, "nothing to do: give one of bw"),
+    ],
+)
+def test_words_that_cannot_go_together_are_refused(given, error):
+    with pytest.raises(ValueError) as caught:
+        perturbation.read(given)
+
+    assert str(caught.value).startswith(error)
+    assert "\n" not in str(caught.value)
+
+
+def test_health_beside_capacity_is_fine_and_so_is_a_ramp_of_a_fill():
+    assert perturbation.read({"health": "paused", "cpu": 0.5, "ramp": "5s"}).health == "paused"
+    assert perturbation.read({"fill": "90%", "ramp": "5s/4"}).times()["ramp"]["steps"] == 4
+
+
+def test_files_are_named_by_whole_paths_if_they_are_there(tmp_path):
+    (tmp_path / "drive.csv").write_text("")
+    words = {"trace": "drive.csv", "distribution": "normal", "bw": "5mbit"}
+
+    found = perturbation.located(words, tmp_path)
+
+    assert found == {**words, "trace": str(tmp_path / "drive.csv")}

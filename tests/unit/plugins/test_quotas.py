@@ -1,10 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 
-from ansible_collections.pkgctl.testbed.plugins.module_utils import cgroups, layers, quotas
-from ansible_collections.pkgctl.testbed.plugins.module_utils.errors import DisturbanceError
+from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+    cgroups,
+    clamping,
+    layers,
+    quotas,
+)
+from ansible_collections.pkgctl.testbed.plugins.module_utils.errors import (
+    DisturbanceError,
+    KernelError,
+)
 from ansible_collections.pkgctl.testbed.plugins.module_utils.quotas import State
 
 from . import trees
@@ -126,13 +136,48 @@ def test_a_throttle_of_version_2_has_a_key_in_one_file(tmp_path, clamped):
 
 def test_throttles_of_version_2_are_read_and_those_of_other_disks_left_out(tmp_path):
     node = trees.node(trees.v2(tmp_path))
-    listed = "7:3 rbps=1000 wbps=max riops=max wiops=9\n7:4 rbps=5 wbps=max riops=max wiops=max\n"
+    others = "254:0 rbps=5 wbps=max riops=max wiops=max\n"
+    listed = f"7:3 rbps=1000 wbps=max riops=max wiops=9\n{others}"
     trees.put(node, "blkio", "io.max", listed)
 
     assert quotas.read(node, [DATA]).throttles == {
         (DATA, "read_bps"): 1000,
         (DATA, "write_iops"): 9,
     }
+
+
+@WORLDS
+def test_throttles_of_a_device_that_is_ours_no_more_are_taken_off(world, tmp_path, clamped):
+    node = trees.node(world(tmp_path))
+    stale = "7:9 rbps=max wbps=max riops=max wiops=50\n"
+    if node.machine.is_unified("blkio"):
+        trees.put(node, "blkio", "io.max", stale)
+    else:
+        trees.put(node, "blkio", "blkio.throttle.write_iops_device", "7:9 50\n")
+
+    now = quotas.read(node, [DATA])
+    quotas.apply(node, now, State(None, None, None), clamped)
+
+    assert now.throttles == {("7:9", "write_iops"): 50}
+    if node.machine.is_unified("blkio"):
+        assert trees.shown(node, "blkio", "io.max") == "7:9 wiops=max"
+    else:
+        assert trees.shown(node, "blkio", "blkio.throttle.write_iops_device") == "7:9 0"
+
+
+def test_a_throttle_that_is_refused_says_what_and_where(tmp_path, clamped):
+    node = trees.node(trees.v1(tmp_path))
+    file = node.folder("blkio") / "blkio.throttle.read_bps_device"
+    file.unlink()
+    file.mkdir()
+
+    with pytest.raises(KernelError, match=r"write '7:3 1000' to .*read_bps_device: Is a directory"):
+        quotas.apply(
+            node,
+            State(None, None, None),
+            State(None, None, None, {(DATA, "read_bps"): 1000}),
+            clamped,
+        )
 
 
 def test_a_machine_that_cannot_throttle_has_no_throttles(tmp_path):
@@ -204,6 +249,51 @@ def test_a_child_that_started_small_because_its_node_was_gets_its_own_later(tmp_
 
     cpu_to(node, 1.0, clamped)
     assert late.cpu() == 0.8
+
+
+class Killed(BaseException):
+    """Stands for a SIGKILL."""
+
+
+@pytest.mark.parametrize("after", range(4))
+@pytest.mark.parametrize(("first", "second"), [(1.0, 0.3), (0.3, 1.0), (0.3, 0.5)])
+def test_what_was_cut_short_between_any_two_writes_is_put_right(
+    first, second, after, tmp_path, clamped, monkeypatch
+):
+    node = trees.node(trees.v1(tmp_path))
+    node.set_cpu(1.0)
+    jobs = [child(node, "big", 0.8), child(node, "mid", 0.4), child(node, "small", 0.1)]
+    cpu_to(node, first, clamped)
+    real, left = cgroups.Group.set_cpu, iter(range(after))
+
+    def set_cpu(group, cores):
+        if next(left, None) is None:
+            raise Killed
+        real(group, cores)
+
+    with monkeypatch.context() as patched, contextlib.suppress(Killed):
+        patched.setattr(cgroups.Group, "set_cpu", set_cpu)
+        cpu_to(node, second, clamped)
+    cpu_to(node, second, clamped)
+
+    assert clamping.misfits(node, second, clamped) == []
+    assert [job.cpu() for job in jobs] == [min(own, second) for own in (0.8, 0.4, 0.1)]
+    cpu_to(node, 1.0, clamped)
+    assert [job.cpu() for job in jobs] == [0.8, 0.4, 0.1]
+    assert layers.load(clamped) == {}
+
+
+def test_a_clamped_child_that_has_not_what_it_should_is_named(tmp_path, clamped):
+    node = trees.node(trees.v1(tmp_path))
+    node.set_cpu(1.0)
+    job = child(node, "job-web", 0.8)
+    cpu_to(node, 0.3, clamped)
+
+    job.set_cpu(0.2)
+
+    assert clamping.misfits(node, 0.3, clamped) == ["job-web"]
+    cpu_to(node, 0.3, clamped)
+    assert job.cpu() == 0.3
 
 
 def test_a_clamped_child_that_is_given_a_new_limit_keeps_that(tmp_path, clamped):

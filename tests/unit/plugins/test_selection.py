@@ -89,3 +89,78 @@ def test_a_selector_that_names_nothing_here_says_what_is_near(value, error):
 def test_what_is_no_selector_is_refused_with_the_word_in_front(value):
     with pytest.raises(ValueError, match=r"^src[.:]"):
         selection.read("src", value)
+
+
+MANY = tuple(Node(f"node-{number}", "campus", "edge") for number in range(100))
+
+
+@pytest.mark.parametrize(
+    ("value", "count"),
+    [
+        ("random 2 of *", 2),
+        ("random  30%  of  edge", 30),
+        ("random 0.5% of *", 1),
+        ("random 100% of *", 100),
+        ("random 2 of node-1,node-2,node-3", 2),
+        ({"random": 3, "of": {"role": "edge"}}, 3),
+        ({"random": "5%", "of": ["node-1*", "node-2*"]}, 1),
+        (["random 2 of node-1*", "random 2 of node-2*"], 4),
+    ],
+)
+def test_some_of_the_nodes_are_drawn(value, count):
+    selector = selection.read("node", value)
+
+    assert selector.is_random
+    assert len(selector.choose(MANY, 7)) == count
+
+
+def test_a_draw_is_the_same_whatever_the_order_of_the_nodes():
+    selector = selection.read("node", "random 5 of *")
+
+    drawn = selector.choose(MANY, 7)
+
+    assert selector.choose(tuple(reversed(MANY)), 7) == drawn
+    assert selector.choose(MANY, 8) != drawn
+    assert selection.read("dst", "random 5 of *").choose(MANY, 7) != drawn
+
+
+def test_a_larger_draw_holds_the_smaller_one():
+    few, more = (selection.read("node", f"random {count} of *") for count in (3, 10))
+
+    assert few.choose(MANY, 7) < more.choose(MANY, 7)
+
+
+def test_nodes_are_drawn_about_equally_often():
+    selector = selection.read("node", "random 10 of *")
+
+    counts = {node.name: 0 for node in MANY}
+    for seed in range(500):
+        for name in selector.choose(MANY, seed):
+            counts[name] += 1
+
+    assert 20 < min(counts.values()) <= max(counts.values()) < 90
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("random 2", "random of edge", "random 0 of edge", "random 0% of *", "random x of *"),
+        *("random 2 of random 3 of *", "random 120% of *", "edge-1,random 2 of edge-2"),
+        *({"random": 2}, {"random": 2, "of": "*", "site": "a"}, {"random": True, "of": "*"}),
+        *({"random": {}, "of": "*"}, {"random": "9" * 30, "of": "*"}, "x" * 201),
+    ],
+)
+def test_what_is_no_draw_is_refused(value):
+    with pytest.raises(ValueError, match=r"^src[.:]"):
+        selection.read("src", value)
+
+
+def test_more_than_there_are_cannot_be_drawn():
+    with pytest.raises(ValueError, match="src: 5 cannot be drawn from 3 nodes"):
+        chosen("random 5 of edge")
+
+
+def test_a_pattern_is_not_kept_beyond_its_use():
+    for number in range(1000):
+        with pytest.raises(ValueError, match="is called"):
+            chosen(f"none-{number}-[ab]*")

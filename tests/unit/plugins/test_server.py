@@ -2,10 +2,14 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import threading
+import time
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ansible_collections.pkgctl.testbed.plugins.module_utils import channel, syscalls
 from ansible_collections.pkgctl.testbed.plugins.module_utils.errors import (
@@ -26,6 +30,10 @@ def stop(client=None, _=None):
     raise Enough
 
 
+def broken(*_):
+    raise OSError("one\ntwo")
+
+
 def refuse(*_):
     raise DisturbanceError("not today")
 
@@ -40,6 +48,7 @@ def path(tmp_path):
         "many": lambda client, request: [client.send({"n": n}) for n in range(request["n"])][:0],
         "quiet": lambda _, __: None,
         "refuse": refuse,
+        "break": broken,
         "stop": stop,
     }
     with channel.listen(place) as listener:
@@ -115,12 +124,68 @@ def test_a_request_may_come_in_pieces_and_several_at_once(path):
         ]
 
 
-def test_a_line_without_an_end_is_hung_up_on(path):
-    with raw(path) as connection:
+def test_a_line_without_an_end_is_answered_and_hung_up_on(path):
+    with raw(path) as connection, connection.makefile("rb") as lines:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.sendall(b"x" * (channel.LONGEST + (1 << 17)))
         with contextlib.suppress(ConnectionResetError):
-            assert connection.recv(10) == b""
+            assert "too long" in channel.decode(lines.readline())["error"]
+            assert lines.readline() == b""
+
+
+def test_a_failure_that_nobody_foresaw_is_answered_in_one_line(path):
+    with channel.Client(path) as client:
+        with pytest.raises(AgentError, match=r"^bad request: OSError one two$"):
+            client.call("break")
+
+        assert client.call("add", a=1, b=1)["sum"] == 2
+
+
+def test_too_many_clients_are_hung_up_on_and_the_others_stay(path):
+    with contextlib.ExitStack() as stack:
+        crowd = [stack.enter_context(raw(path)) for _ in range(300)]
+        crowd[0].sendall(b'{"op":"quiet"}\n')
+
+        assert channel.decode(crowd[0].recv(100)) == {"ok": True}
+        assert crowd[-1].recv(10) == b""
+    assert is_served_again(path)
+
+
+def is_served_again(path):
+    """Whether the server takes new clients once it has seen the others go."""
+    for _ in range(500):
+        with contextlib.suppress(AgentError):
+            return channel.call(path, "quiet")["ok"]
+        time.sleep(0.01)
+    return False
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+OPS = st.sampled_from(["echo", "add", "quiet", "refuse", "break"])
+REQUESTS = st.builds(lambda op, more: {**more, "op": op}, OPS, st.dictionaries(st.text(), JSON))
+LINES = (
+    st.binary(max_size=200)
+    | JSON.map(lambda value: json.dumps(value).encode())
+    | REQUESTS.map(lambda value: json.dumps(value).encode())
+    | st.integers(1, 200_000).map(lambda depth: b"[" * depth)
+).filter(lambda line: b"\n" not in line)
+
+
+def test_whatever_a_line_holds_it_is_answered_with_one_line(path):
+    with raw(path) as connection, connection.makefile("rb") as lines:
+
+        @settings(max_examples=300, deadline=None)
+        @given(LINES)
+        def ask(line):
+            connection.sendall(line + b"\n")
+            answer = channel.decode(lines.readline())
+            assert answer["ok"] or ("\n" not in answer["error"] and len(answer["error"]) <= 500)
+
+        ask()
 
 
 def test_a_client_that_does_not_read_holds_up_nobody(path):

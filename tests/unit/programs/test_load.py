@@ -401,3 +401,25 @@ def service_of(*replicas: str, policy: str) -> load.Service:
     service.endpoints = [load.Endpoint(name, "n1", "127.0.0.1", 1) for name in replicas]
     service.policy = policy
     return service
+
+
+def test_whoever_started_it_is_told_how_many_requests_are_finished(monkeypatch, tmp_path):
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    monkeypatch.setenv("PKGCTL_JOB", "job-1")
+    counter = load.Counter()
+    assert counter.due() == float("inf")
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notices:
+        notices.bind(str(tmp_path / "notify"))
+        notices.settimeout(PATIENCE_SECONDS)
+        counter.finished = 3
+        assert counter.due() <= time.monotonic()
+        counter.tell()
+        heard = notices.recv(4096)
+
+    assert heard == b"PKGCTL_JOB=job-1\nCOUNT=requests:3"
+    assert counter.due() == float("inf")
+    counter.finished = 4
+    assert counter.due() == counter.told_at + load.COUNT_SECONDS
+    counter.tell()  # nobody listens any more
+    assert counter.told == 3

@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A node's health: running, paused, stopped or crashed, as layers; the harshest holds.
+
+  paused   everything stands still where it is; nothing arrives, nothing leaves
+  stopped  processes are asked to end, then made to; disks are unmounted; memory is lost
+  crashed  all at once: processes killed, disks gone without a sync; memory is lost
+
+What a node is now is read from the kernel: the closed links, the frozen group, its processes, what
+is mounted, what is left in memory. So a transition that was cut short is resumed where it was. The
+network closes first and opens last: of what happens in between, others hear nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import channel, condition, disks, layers, links, mounting, nftables, stress, volatile
+from .cgroups import Group, group
+from .change import Change
+from .condition import CRASHED, PAUSED, STORE, is_off, is_up
+from .errors import AgentError, CapabilityError, DisturbanceError
+from .identity import Identity
+from .netlink import NETLINK_NETFILTER, Socket
+
+__all__ = ["STORE", "State", "change", "converge", "read", "steps"]
+
+HEALTHS = condition.CONDITIONS[1:]
+GRACE = 2.0
+_PATIENCE = 10.0
+# A crash waits no longer for all to stand still before it kills.
+_HASTE = 0.5
+_AGENT = "agent/agent.sock"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the kernel has of a node's health.
+
+    Attributes:
+        closed: whether nothing arrives at it.
+        frozen: whether its processes stand still.
+        processes: how many it has.
+        mounted: its data disks that are mounted.
+        unmounted: its data disks that are not.
+        memory: what holds anything that is lost when it is switched off.
+    """
+
+    closed: bool = False
+    frozen: bool = False
+    processes: int = 0
+    mounted: tuple[str, ...] = ()
+    unmounted: tuple[str, ...] = ()
+    memory: tuple[str, ...] = ()
+
+
+def read(identity: Identity) -> State:
+    """Return the state of the node in whose namespaces the caller is."""
+    node = group(identity.cgroup)
+    places = mounting.look(identity.disks)
+    seen = {name: place for name, place in places.items() if not place.foreign}
+    return State(
+        closed=_is_closed(),
+        frozen=node.is_frozen(),
+        processes=len(_processes(node)),
+        mounted=tuple(name for name in seen if seen[name].condition != mounting.UNMOUNTED),
+        unmounted=tuple(name for name in seen if seen[name].condition == mounting.UNMOUNTED),
+        memory=tuple(volatile.held()),
+    )
+
+
+def _is_closed() -> bool:
+    with Socket(NETLINK_NETFILTER) as tables:
+        return nftables.exists(tables, nftables.SHAPING) and nftables.has_chain(
+            tables, nftables.SHAPING, next(iter(nftables.CLOSED))
+        )
+
+
+def _processes(node: Group) -> list[int]:
+    return [pid for each in node.descend() for pid in each.processes()]
+
+
+def steps(now: State, then: str) -> list[str]:
+    """Return what brings a node from a state to a condition, in order; none if it is there."""
+    found = ["close links"] * (not is_up(then) and not now.closed)
+    if is_off(then):
+        return found + _steps_down(now, "kill" if then == CRASHED else "end")
+    frozen = then == PAUSED
+    moves = ["freeze" if frozen else "thaw"] * (now.frozen != frozen)
+    moves += ["open links"] * (is_up(then) and now.closed)
+    comes_back = bool(moves) and now.closed
+    return found + ["take up disks"] * (comes_back and bool(now.unmounted)) + moves
+
+
+def _steps_down(now: State, how: str) -> list[str]:
+    return (
+        [f"{how} processes"] * bool(now.processes)
+        + ["thaw"] * (now.frozen and not now.processes)
+        + ["let go of disks"] * bool(now.mounted)
+        + ["lose memory"] * bool(now.memory)
+    )
+
+
+def change(
+    identity: Identity,
+    *,
+    layer: str | None,
+    health: str | None = None,
+    present: bool = True,
+    dry_run: bool = False,
+) -> Change:
+    """Set or take away one layer of this node's health and bring the node to what all layers ask.
+
+    Args:
+        identity: the node, in whose namespaces the caller is, but not in its control group.
+        layer: its name; None with present=False takes away all but base.
+        health: ``paused``, ``stopped`` or ``crashed``.
+        present: whether the layer should be there.
+        dry_run: only say what would be done.
+
+    Raises:
+        DisturbanceError: one line; the layer stays stored, to be tried again.
+    """
+    body = _body(health) if present else None
+    path = Path(identity.directory, STORE)
+    with layers.locked(path):
+        stored = layers.load(path)
+        fresh = layers.changed(stored, layer, body)
+        before, after = condition.composed(stored), condition.composed(fresh)
+        if fresh != stored:
+            _check(identity, after)
+        if not dry_run and fresh != stored:
+            if is_off(before) and not is_off(after):
+                # What was cut short while it went down is not to come back alive.
+                with suppress(DisturbanceError):
+                    _bring(identity, before)
+            layers.save(path, fresh)
+        done = _preview(identity, after) if dry_run else _bring(identity, after)
+    if before != after and not dry_run:
+        _tell(identity)
+    return Change(bool(done) or fresh != stored, _show(before), _show(after), done)
+
+
+def converge(identity: Identity, *, dry_run: bool = False) -> Change:
+    """Bring the node to what its stored layers ask for; the actions of a dry run are the drift.
+
+    Raises:
+        DisturbanceError: one line.
+    """
+    with layers.locked(Path(identity.directory, STORE)):
+        asked = condition.load(identity.directory)
+        done = _preview(identity, asked) if dry_run else _bring(identity, asked)
+    return Change(bool(done), _show(asked), _show(asked), done)
+
+
+def _body(health: str | None) -> layers.Body:
+    if health not in HEALTHS:
+        raise DisturbanceError(f"{health!r} is no health of a node; known are {', '.join(HEALTHS)}")
+    return {"health": health}
+
+
+def _show(asked: str) -> str:
+    return f"health: {asked}\n"
+
+
+def _check(identity: Identity, then: str) -> None:
+    """Refuse what cannot be done here, before anything is."""
+    node = group(identity.cgroup)
+    if is_up(then):
+        return
+    volatile.check_apart()
+    if then == PAUSED and not node.machine.has("freezer"):
+        raise CapabilityError("this machine has no cgroup controller freezer: nodes cannot pause")
+    if os.getpid() in _processes(node):
+        raise DisturbanceError(
+            f"this process runs on {identity.name} itself and cannot take it down;"
+            " run it with pkgctl_limits: false"
+        )
+
+
+def _preview(identity: Identity, then: str) -> list[str]:
+    return steps(read(identity), then)
+
+
+def _bring(identity: Identity, then: str) -> list[str]:
+    """Take the steps to a condition and return them."""
+    todo = steps(read(identity), then)
+    if todo and is_off(then):
+        condition.note_outage(identity.directory, then)
+    for step in todo:
+        _ACTS[step](identity)
+    if todo:
+        stress.converge(identity)
+    return todo
+
+
+def _end(identity: Identity) -> None:
+    """Ask every process to end, and kill what is left when the grace is over."""
+    node = group(identity.cgroup)
+    node.freeze(frozen=False)
+    _signal(node, signal.SIGTERM)
+    deadline = time.monotonic() + GRACE
+    while _processes(node) and time.monotonic() < deadline:
+        time.sleep(0.005)
+    _kill(identity)
+
+
+def _kill(identity: Identity) -> None:
+    """Kill every process; first all stand still, so that none sees the others go."""
+    node = group(identity.cgroup)
+    node.freeze(frozen=True)
+    _await(node.is_frozen, _HASTE)
+    _signal(node, signal.SIGKILL)
+    left = node.kill(patience=_PATIENCE)
+    node.freeze(frozen=False)
+    if left:
+        raise DisturbanceError(f"{identity.name}: processes {left[:5]} do not end")
+
+
+def _signal(node: Group, number: int) -> None:
+    for pid in _processes(node):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+def _freeze(identity: Identity) -> None:
+    node = group(identity.cgroup)
+    node.freeze(frozen=True)
+    if not _await(node.is_frozen, _PATIENCE):
+        raise DisturbanceError(f"{identity.name}: its processes do not come to a stop")
+
+
+def _thaw(identity: Identity) -> None:
+    group(identity.cgroup).freeze(frozen=False)
+
+
+def _await(is_so: Callable[[], bool], patience: float) -> bool:
+    deadline = time.monotonic() + patience
+    while not is_so():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.001)
+    return True
+
+
+def _links(identity: Identity) -> None:
+    links.converge(identity)
+
+
+def _disks(identity: Identity) -> None:
+    disks.converge(identity)
+
+
+def _lose_memory(_: Identity) -> None:
+    volatile.lose()
+
+
+_ACTS: Mapping[str, Callable[[Identity], None]] = {
+    "close links": _links,
+    "kill processes": _kill,
+    "end processes": _end,
+    "let go of disks": _disks,
+    "lose memory": _lose_memory,
+    "take up disks": _disks,
+    "freeze": _freeze,
+    "thaw": _thaw,
+    "open links": _links,
+}
+
+
+def _tell(identity: Identity) -> None:
+    """Let the agent know; it may be the caller itself, so nobody waits for an answer."""
+    with suppress(AgentError, OSError):
+        channel.tell(Path(identity.directory, _AGENT), "node-changed", node=identity.name)

@@ -1,0 +1,313 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Mounting a disk's image and taking it away, softly or not.
+
+A disk is told by the image behind its loop device, not by its place alone: somebody else's mount
+there is not ours to touch. A loop device frees itself with its last user. One that is still in use
+is used again, for two file systems at work on one image would ruin it; one whose file system was
+shut down is cut off from the image first, so that what it has in memory can never get there.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import syscalls
+from .errors import DisturbanceError, KernelError
+from .holders import busy
+from .identity import Disk
+
+MOUNTED, READONLY, UNMOUNTED = "mounted", "readonly", "unmounted"
+# What a disk may be found in beside these, and is never asked to be.
+DEAD, FOREIGN = "dead", "foreign"
+# How a disk that is in use goes: not at all, behind its users' backs, with errors for them. The
+# other two are for no one to choose: a disk that is pulled, and one whose node lost its power.
+CLEAN, LAZY, FORCE, PULL, CRASH = "clean", "lazy", "force", "pull", "crash"
+_FSTYPE = "ext4"
+_FLAGS = syscalls.MS_NOSUID | syscalls.MS_NODEV
+_LOOP = 7
+_OWN_MOUNTS = Path("/proc/thread-self/mountinfo")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A line of mountinfo: what is mounted, from where, and if it was shut down."""
+
+    number: str
+    root: str
+    what: str
+    read_only: bool
+    shut_down: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What is at a disk's place: its condition, its loop device, and the foreign mount there."""
+
+    condition: str = UNMOUNTED
+    device: str = ""
+    foreign: str = ""
+
+
+def tops(mountinfo: str) -> dict[str, Mount]:
+    """Return the mount on top of each place, given the text of /proc/self/mountinfo."""
+    found = {}
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        _, _, number, root, place, options = before.split(" ")[:6]
+        fstype, source, *rest = after.split(" ")
+        words = {*options.split(","), *(rest[0].split(",") if rest else ())}
+        found[_plain(place)] = Mount(
+            number, root, f"{fstype} ({_plain(source)})", "ro" in words, "shutdown" in words
+        )
+    return found
+
+
+def _plain(text: str) -> str:
+    """Undo the kernel's escapes for blanks and backslashes."""
+    for escaped, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
+        text = text.replace(escaped, letter)
+    return text
+
+
+def judge(mount: Mount | None, *, ours: bool, cut: bool) -> str:
+    """Return the condition of a disk.
+
+    Args:
+        mount: what is on top at its place.
+        ours: whether the disk's image is behind that.
+        cut: whether its loop device was cut off from the image.
+    """
+    if mount is None:
+        return UNMOUNTED
+    if not ours:
+        return FOREIGN
+    if cut or mount.shut_down:
+        return DEAD
+    return READONLY if mount.read_only else MOUNTED
+
+
+def look(disks: Mapping[str, Disk]) -> dict[str, Seen]:
+    """Return what is at the place of each disk in the caller's mount namespace."""
+    if not disks:
+        return {}
+    mounts = tops(_OWN_MOUNTS.read_text())
+    return {name: _look(disk, mounts) for name, disk in disks.items()}
+
+
+def _look(disk: Disk, mounts: Mapping[str, Mount]) -> Seen:
+    mount = mounts.get(os.path.realpath(disk.mount))
+    if mount is None:
+        return Seen()
+    device = _loop_of(mount)
+    ours, cut = (_behind(device, _image(disk)) if device else None) or (False, False)
+    condition = judge(mount, ours=ours, cut=cut)
+    return Seen(condition, device if ours else "", "" if ours else mount.what)
+
+
+def _loop_of(mount: Mount) -> str:
+    """Return the path of the loop device that is mounted as a whole; else nothing."""
+    major, _, minor = mount.number.partition(":")
+    return f"/dev/loop{minor}" if int(major) == _LOOP and mount.root == "/" else ""
+
+
+def _image(disk: Disk) -> tuple[int, int] | None:
+    """Return (device number, inode) of a disk's image, by which a loop device knows it."""
+    try:
+        found = Path(disk.image).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _behind(device: str, image: tuple[int, int] | None) -> tuple[bool, bool] | None:
+    """Return whether an image is behind a device, and if it is cut off; None if nothing is."""
+    with suppress(OSError), _opened(device) as opened:
+        behind, cut = syscalls.loop_behind(opened)
+        return behind == image, cut
+    return None
+
+
+@contextmanager
+def _opened(device: str) -> Iterator[int]:
+    opened = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def in_use(disk: Disk) -> str:
+    """Return the loop device that has a disk's image, mounted anywhere or held open; else nothing.
+
+    A device that was cut off does not count.
+    """
+    image = _image(disk)
+    for place in sorted(Path("/sys/block").glob("loop*/loop")) if image else ():
+        device = f"/dev/{place.parent.name}"
+        if _behind(device, image) == (True, False):
+            return device
+    return ""
+
+
+def devices(disks: Mapping[str, Disk]) -> list[str]:
+    """Return ``major:minor`` of each disk's device: mounted here, or held by former users."""
+    found = [seen.device or in_use(disks[name]) for name, seen in look(disks).items()]
+    return [f"{_LOOP}:{device.removeprefix('/dev/loop')}" for device in found if device]
+
+
+def attach(disk: Disk, *, read_only: bool = False) -> None:
+    """Mount the image of a disk that nobody uses at its place in the caller's mount namespace."""
+    device, held = syscalls.attach_loop(disk.image)
+    try:
+        _mount(device, disk, read_only=read_only)
+    finally:
+        os.close(held)
+
+
+def attach_again(disk: Disk, *, read_only: bool) -> None:
+    """Mount a disk; if former users still hold its file system, that same one.
+
+    Raises:
+        KernelError: if the kernel refuses.
+    """
+    for _ in range(8):
+        if not _reattach(disk, read_only=read_only):
+            return attach(disk, read_only=read_only)
+        if look({"": disk})[""].condition != DEAD:
+            return None
+        cut_off(disk)
+    raise KernelError(f"mount {disk.image} on {disk.mount}", errno.EIO)
+
+
+def _reattach(disk: Disk, *, read_only: bool) -> bool:
+    """Mount a disk from the device that has its image; return whether there was one."""
+    device = in_use(disk)
+    if not device:
+        return False
+    with _opened(device):
+        # Its last user may have gone since; held open, it stays what it is now.
+        if _behind(device, _image(disk)) != (True, False):
+            return False
+        _mount(device, disk, read_only=read_only)
+    return True
+
+
+def _mount(device: str, disk: Disk, *, read_only: bool) -> None:
+    Path(disk.mount).mkdir(parents=True, exist_ok=True)
+    wanted, other = (_FLAGS | flag for flag in _either(read_only))
+    try:
+        syscalls.mount(device, disk.mount, _FSTYPE, wanted)
+    except KernelError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        # Former users hold it the other way.
+        syscalls.mount(device, disk.mount, _FSTYPE, other)
+        _turn(disk, read_only=read_only)
+
+
+def _either(read_only: bool) -> tuple[int, int]:
+    return (syscalls.MS_RDONLY, 0) if read_only else (0, syscalls.MS_RDONLY)
+
+
+def _turn(disk: Disk, *, read_only: bool) -> None:
+    """Change a fresh mount's way; what is written elsewhere keeps only this mount from writing."""
+    try:
+        _remount(disk, read_only=read_only)
+    except KernelError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        _remount(disk, read_only=read_only, alone=True)
+
+
+def _remount(disk: Disk, *, read_only: bool, alone: bool = False) -> None:
+    flags = _FLAGS | _either(read_only)[0] | syscalls.MS_REMOUNT
+    syscalls.mount(None, disk.mount, None, flags | (syscalls.MS_BIND if alone else 0))
+
+
+def bring(disk: Disk, seen: Seen, then: str, how: str) -> None:
+    """Bring a disk from what was seen to mounted, readonly or unmounted.
+
+    Args:
+        disk: the disk.
+        seen: what is at its place; nothing foreign.
+        then: what should be.
+        how: what to do about those who use it: CLEAN to CRASH.
+
+    Raises:
+        DisturbanceError: if it is in use and should go cleanly; it names the users.
+    """
+    now = seen.condition
+    if now == DEAD:
+        cut_off(disk)
+        now = UNMOUNTED
+    if then == UNMOUNTED:
+        _take_away(disk, now, how)
+    elif now == UNMOUNTED:
+        attach_again(disk, read_only=then == READONLY)
+    elif then != now:
+        _change_way(disk, how, read_only=then == READONLY)
+
+
+def _change_way(disk: Disk, how: str, *, read_only: bool) -> None:
+    try:
+        return _remount(disk, read_only=read_only)
+    except KernelError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        if how == CLEAN:
+            raise busy(disk.mount) from error
+    if how == LAZY:
+        syscalls.unmount(disk.mount, syscalls.MNT_DETACH)
+    else:
+        pull(disk)
+    attach_again(disk, read_only=read_only)
+    return None
+
+
+def _take_away(disk: Disk, now: str, how: str) -> None:
+    if now != UNMOUNTED:
+        _unmount(disk, how)
+    if how in (FORCE, PULL, CRASH):
+        _pull_from_former_users(disk)
+
+
+def _unmount(disk: Disk, how: str) -> None:
+    if how in (PULL, CRASH):
+        return pull(disk, flush_log=how == PULL)
+    try:
+        return syscalls.unmount(disk.mount, syscalls.MNT_DETACH if how == LAZY else 0)
+    except KernelError as error:
+        if error.errno != errno.EBUSY:
+            raise
+        if how == CLEAN:
+            raise busy(disk.mount) from error
+    return pull(disk)
+
+
+def pull(disk: Disk, *, flush_log: bool = True) -> None:
+    """Take a disk away as if it had been pulled: whoever uses it gets EIO."""
+    with suppress(KernelError):  # One that cannot be shut down fails when it is cut off.
+        syscalls.shut_down(disk.mount, flush_log=flush_log)
+    cut_off(disk)
+
+
+def cut_off(disk: Disk) -> None:
+    """Part the file system at a disk's place from the image, and unmount it for good."""
+    seen = look({"": disk})[""]
+    if not seen.device:
+        raise DisturbanceError(f"{disk.mount} is not the disk that it was")
+    syscalls.cut_loop(seen.device)
+    syscalls.unmount(disk.mount, syscalls.MNT_DETACH)
+
+
+def _pull_from_former_users(disk: Disk) -> None:
+    # To reach a file system that is mounted nowhere here, it is mounted once more.
+    for _ in range(8):
+        if not _reattach(disk, read_only=False):
+            return
+        pull(disk)
