@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -79,6 +82,33 @@ def test_a_step_in_rate_loses_nothing_that_is_on_its_way(duo: Paths) -> None:
     seen = received_through(duo, *(("slow", Quality(rate=rate)) for rate in steps))
 
     assert seen == list(range(COUNT))
+
+
+@pytest.mark.skipif(shutil.which("iperf3") is None, reason="needs iperf3")
+def test_steps_under_a_running_iperf3_lose_nothing(duo: Paths) -> None:
+    shape(duo, "steps", Quality(rate=5_000_000, delay=0.01))
+    words = [sys.executable, "-m", "pkgctl", "exec", "--name", duo.name]
+    quiet = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    serve = [*words, "cloud-1", "--", "iperf3", "-s", "-1", "--forceflush"]
+    send = [*words, "edge-1", "--", "iperf3", "-c", "cloud-1", "-J", "-t", "4"]
+    with subprocess.Popen(serve, **quiet) as server:  # type: ignore[call-overload]
+        try:
+            while "listening" not in server.stdout.readline():
+                assert server.poll() is None
+            options = ["-u", "-b", "3M", "-l", "1400"]
+            with subprocess.Popen([*send, *options], **quiet) as client:  # type: ignore[call-overload]
+                steps = itertools.cycle([20_000_000, 4_000_000, 50_000_000, 5_000_000])
+                count = 0
+                while client.poll() is None:
+                    shape(duo, "steps", Quality(rate=next(steps), delay=0.01))
+                    count += 1
+                found = json.loads(client.stdout.read())["end"]["sum"]
+        finally:
+            server.kill()
+
+    assert count > 20
+    assert found["packets"] > 900
+    assert found["lost_packets"] == 0
 
 
 def test_healing_loses_nothing_that_waits_in_the_class_that_goes(duo: Paths) -> None:
