@@ -51,6 +51,9 @@ if TYPE_CHECKING:
         health as health,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        hierarchies as hierarchies,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         identity as identity,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
@@ -72,6 +75,9 @@ if TYPE_CHECKING:
         links as links,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        namespaces as namespaces,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         netlink as netlink,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
@@ -82,9 +88,6 @@ if TYPE_CHECKING:
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         perturbation as perturbation,
-    )
-    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
-        places as places,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         predictions as predictions,

@@ -15,7 +15,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from pkgctl.nodeside import cgroups, delayline, netlink, nftables, rtnl, syscalls
+from pkgctl.nodeside import delayline, hierarchies, netlink, nftables, rtnl, syscalls
 from pkgctl.nodeside import errors as node_errors
 
 Probe = Callable[[], str]
@@ -175,13 +175,13 @@ def _forget(fresh: set[Path]) -> None:
 
 def control_groups() -> str:
     """Make a group in each hierarchy and remove it."""
-    machine = cgroups.hierarchies()
-    lacking = [name for name in cgroups.NEEDED if not machine.has(name)]
+    machine = hierarchies.here()
+    lacking = [name for name in hierarchies.NEEDED if not machine.has(name)]
     if lacking:
         raise ProbeError(f"cgroup {machine.world} without {', '.join(lacking)}")
     for root in machine.roots():
         group = root / f"pkgctl-doctor-{os.getpid()}"
         group.mkdir()
         group.rmdir()
-    names = [name for name in cgroups.USED if machine.has(name)]
+    names = [name for name in hierarchies.USED if machine.has(name)]
     return f"{machine.world}: {', '.join(names)}"

@@ -124,8 +124,10 @@ class Lab:
         key = json.dumps(disturb.words(body), sort_keys=True)
         if key not in self._armed:
             timeline = f"experiment-{len(self._armed) + 1}"
-            disturb.arm(body, timeline, self._paths, self._artifacts)
+            # An experiment that was killed may have left some steps on one of this name.
+            self.backend.drop_timeline(timeline)
             self._armed[key] = timeline
+            disturb.arm(body, timeline, self._paths, self._artifacts)
         return self._armed[key]
 
     def heal_left_over(self, body: Body) -> list[str]:
@@ -141,18 +143,22 @@ class Lab:
             TestbedError: if the testbed is lost.
         """
         self._hang_up()
-        self._armed = {}
         self._open()
+        self._disarm()
         disturb.heal(disturb.in_force(self._paths), self._paths, self._artifacts)
 
     def close(self) -> None:
         """Leave the testbed without timelines, layers and jobs of ours."""
-        for timeline in self._armed.values():
-            self.backend.drop_timeline(timeline)
+        self._disarm()
         ours = [name for name, job in self.backend.jobs.items() if job.labels.get("owner")]
         self.backend.remove(ours)
         self._hang_up()
         disturb.heal(disturb.in_force(self._paths), self._paths, self._artifacts)
+
+    def _disarm(self) -> None:
+        for timeline in self._armed.values():
+            self.backend.drop_timeline(timeline)
+        self._armed = {}
 
     def _hang_up(self) -> None:
         self.samples.close()

@@ -15,7 +15,7 @@ from typing import Any
 from pkgctl import __version__, topology
 from pkgctl.experiment import plan, windows
 from pkgctl.experiment.folder import FORMAT, MISSING, now
-from pkgctl.nodeside import cgroups
+from pkgctl.nodeside import hierarchies
 from pkgctl.spec import Cell, Experiment
 
 DELAY_BACKEND = "delay line (NFQUEUE)"
@@ -124,7 +124,7 @@ def machine() -> dict[str, Any]:
     """Return what is known of this machine, and what delays and bounds its nodes."""
     return {
         "kernel": platform.release(),
-        "cgroup": cgroups.hierarchies().world,
+        "cgroup": hierarchies.here().world,
         "delay_backend": DELAY_BACKEND,
         "cpus": len(os.sched_getaffinity(0)),
         "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pkgctl.nodeside import jobs, netlink, places, syscalls
+from pkgctl.nodeside import jobs, namespaces, netlink, syscalls
 
-KINDS = places.KINDS
-host = places.returning
-enter = places.enter
+KINDS = namespaces.KINDS
+host = namespaces.returning
+enter = namespaces.enter
 # The root of a node is an overlay on the machine's own: what the node writes is kept here.
 _WRITABLE = "size=512m,mode=755"
 _OWN_FOLDERS = {"/run": "size=64m,mode=755", "/tmp": "size=256m,mode=1777"}

@@ -74,7 +74,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError, AnsibleFileNo
 from ansible.plugins.connection.local import Connection as LocalConnection
 from ansible.utils.display import Display
 
-from ..module_utils import cgroups, condition, syscalls
+from ..module_utils import cgroups, condition, namespaces
 from ..module_utils.errors import NodeError
 
 display = Display()
@@ -150,12 +150,11 @@ class Connection(LocalConnection):
             AnsibleConnectionFailure: if the fork ended without an answer.
         """
         self._connect()
-        spaces = [self._namespace(kind) for kind in KINDS]
         source, target = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(source)
-            _answer(work, spaces, target)
+            _answer(work, Path(self.get_option("namespaces")), target)
         os.close(target)
         try:
             with os.fdopen(source, "rb") as answers:
@@ -244,10 +243,10 @@ class Connection(LocalConnection):
         self._connected = False
 
 
-def _answer(work: Callable[[], Mapping[str, object]], spaces: list[str], target: int) -> NoReturn:
-    """Enter namespaces, write what work returns to a descriptor, and end this process."""
+def _answer(work: Callable[[], Mapping[str, object]], pins: Path, target: int) -> NoReturn:
+    """Enter pinned namespaces, write what work returns to a descriptor, and end this process."""
     try:
-        answer: Mapping[str, object] = _enter(work, spaces)
+        answer: Mapping[str, object] = _enter(work, pins)
     except Exception as error:
         answer = {"failed": True, "msg": str(error), "exception": traceback.format_exc()}
     try:
@@ -257,9 +256,7 @@ def _answer(work: Callable[[], Mapping[str, object]], spaces: list[str], target:
         os._exit(0)
 
 
-def _enter(work: Callable[[], Mapping[str, object]], spaces: list[str]) -> Mapping[str, object]:
-    opened = [os.open(space, os.O_RDONLY | os.O_CLOEXEC) for space in spaces]
-    for namespace in opened:
-        syscalls.setns(namespace)
+def _enter(work: Callable[[], Mapping[str, object]], pins: Path) -> Mapping[str, object]:
+    namespaces.enter(pins, *KINDS)
     os.chdir("/")
     return work()

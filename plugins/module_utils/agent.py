@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import signal
 import socket
 import sys
@@ -33,7 +34,7 @@ from . import (
     syscalls,
     traffic,
 )
-from .beside import Child, Result
+from .background import Child, Result
 from .cgroups import group
 from .errors import AgentError, DisturbanceError
 from .events import Events
@@ -49,7 +50,6 @@ from .times import number
 from .waiting import Judge
 
 VERSION = 1
-SOCKET = "agent.sock"
 _SHORTEST_INTERVAL = 0.02
 # No sample is taken so shortly before a layer is to be switched.
 _QUIET = 0.03
@@ -262,8 +262,11 @@ def _plain(operation: Callable[[Body], Body | None]) -> Operation:
 def main() -> None:
     """Serve the testbed in the folder that the first argument names."""
     directory = Path(sys.argv[1])
+    # One for each job and client, and two for each node, come to more than the usual 1,024.
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    listener = daemon.inherited() or channel.listen(directory / "agent" / SOCKET)
+    listener = daemon.inherited() or channel.listen(directory / channel.AGENT)
     agent = Agent(directory, listener)
     signal.signal(signal.SIGTERM, lambda *_: agent.stop())
     gc.freeze()

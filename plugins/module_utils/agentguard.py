@@ -11,7 +11,6 @@ from . import channel, daemon, syscalls
 from .errors import AgentError
 from .loop import Loop
 
-_SOCKET = "agent.sock"
 _SEEK_EVERY = 1.0
 # An agent that dies young is started again later and later.
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
@@ -28,7 +27,7 @@ class AgentGuard:
     def __init__(self, directory: Path, loop: Loop) -> None:
         """Watch over the agent of the testbed in directory."""
         self._directory = directory
-        self._path = directory / "agent" / _SOCKET
+        self._path = directory / channel.AGENT
         self._loop = loop
         self._pause = _SHORTEST_PAUSE
         self._since = 0.0

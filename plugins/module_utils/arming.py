@@ -13,8 +13,6 @@ from .errors import AgentError
 from .identity import Identity
 from .syscalls import monotonic
 
-SOCKET = "agent/agent.sock"
-
 
 def arm(
     node: Identity,
@@ -109,12 +107,17 @@ def cancel(node: Identity, layer: str | None, kinds: Iterable[str], *, dry_run: 
 
     Returns:
         How many steps that were; none where no agent runs, which could not hold any.
+
+    Raises:
+        AgentError: if the agent refuses, or goes away meanwhile: what it holds would come back.
     """
     asked = {"node": node.name, "layer": layer, "kinds": list(kinds), "dry_run": dry_run}
     try:
-        return int(channel.call(socket(node), "timeline-cancel", **asked)["steps"])
+        client = channel.Client(socket(node))
     except AgentError:
         return 0
+    with client:
+        return int(client.call("timeline-cancel", **asked)["steps"])
 
 
 def lease(node: Identity, layer: str, seconds: float | None, *, dry_run: bool) -> None:
@@ -140,11 +143,10 @@ def lease(node: Identity, layer: str, seconds: float | None, *, dry_run: bool) -
             raise
 
 
-def release(node: Identity, layer: str | None, *, dry_run: bool = False) -> None:
+def release(node: Identity, layer: str | None) -> None:
     """Have the agent forget the lease of a layer that is gone from this node; None is of all."""
-    if not dry_run:
-        with suppress(AgentError):
-            channel.call(socket(node), "lease-drop", node=node.name, layer=layer)
+    with suppress(AgentError):
+        channel.call(socket(node), "lease-drop", node=node.name, layer=layer)
 
 
 def _ask(here: Identity, op: str, **fields: object) -> channel.Body:
@@ -160,4 +162,4 @@ def _ask(here: Identity, op: str, **fields: object) -> channel.Body:
 
 def socket(node: Identity) -> Path:
     """Return where the node's agent listens."""
-    return Path(node.directory, SOCKET)
+    return Path(node.directory, channel.AGENT)

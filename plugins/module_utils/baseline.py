@@ -8,7 +8,6 @@ children of the caller and are pinned nowhere, so they are gone with them, whoev
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import ipaddress
 import json
 import os
@@ -36,7 +35,6 @@ _ADDRESSES = ("10.1.0.1", "10.2.0.1")
 _NETWORK = "10.0.0.0/8"
 _GATEWAYS = ("10.1.0.2", "10.2.0.2")
 _PORT = 7068
-_PR_SET_PDEATHSIG = 1
 
 
 def folder() -> Path:
@@ -90,8 +88,8 @@ def _in_child(work: Callable[[], dict[str, object]]) -> dict[str, str]:
     parent = os.getpid()
     child = os.fork()
     if child == 0:
-        _die_with(parent)
         try:
+            syscalls.die_with_parent(parent)
             answer = work()
         except Exception as error:  # it must not go on in a second process
             answer = {"error": f"{type(error).__name__}: {error}"}
@@ -109,13 +107,6 @@ def _in_child(work: Callable[[], dict[str, object]]) -> dict[str, str]:
         os.waitpid(child, 0)
     found: dict[str, str] = json.loads(text or b'{"error": "it took too long"}')
     return found
-
-
-def _die_with(parent: int) -> None:
-    """End when the parent ends, however it does."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _measure() -> dict[str, object]:
@@ -159,10 +150,11 @@ def _end(number: int, parent: int) -> _End:
     pid = os.fork()
     if pid == 0:
         ours.close()
-        _die_with(parent)
-        with contextlib.suppress(OSError, ValueError):
+        try:
+            syscalls.die_with_parent(parent)
             _live(number, theirs)
-        os._exit(0)
+        finally:
+            os._exit(0)
     theirs.close()
     ours.settimeout(PATIENCE_SECONDS)
     ours.recv(16)  # it has its network

@@ -111,8 +111,9 @@ def disk(node: Identity, options: Options, held: layers.Body) -> Body:
 
 def _disk_numbers(options: Options) -> Body:
     condition = options.get("condition")
-    if "how" in options and condition not in settings.GONE:
-        raise ValueError(f"how: says how a disk goes; needs condition {' or '.join(settings.GONE)}")
+    if "how" in options and condition not in settings.GENTLE:
+        fitting = " or ".join(settings.GENTLE)
+        raise ValueError(f"how: says how a disk goes; needs condition {fitting}")
     found: Body = {key: options[key] for key in ("condition", "how") if key in options}
     if "fill" in options:
         found["fill"] = words.read_with("fill", options["fill"], limits.share)

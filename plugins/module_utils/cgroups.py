@@ -9,90 +9,20 @@ leaves may hold processes, so a node's processes always live in a child of the n
 from __future__ import annotations
 
 import errno
-import functools
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import hierarchies
 from .errors import CapabilityError, KernelError
+from .hierarchies import Hierarchies
 
-NEEDED = ("cpu", "memory", "pids")
-USED = ("cpu", "cpuacct", "memory", "pids", "blkio", "freezer")
 # The kernel's own choice for a new group, and Kubernetes' and systemd's too.
 PERIOD = 100_000
-_IN_V2 = {"blkio": "io"}
-_BUILT_INTO_V2 = frozenset({"cpuacct", "freezer"})
-
-
-@dataclass(frozen=True, slots=True)
-class Hierarchies:
-    """Where this machine's controllers are: each in its own hierarchy, or in the unified one."""
-
-    v1: Mapping[str, Path]
-    v2: Path | None
-    unified: frozenset[str]
-
-    @property
-    def world(self) -> str:
-        """Return ``v1``, ``v2`` or ``hybrid``."""
-        if self.v2 is None or not self.unified:
-            return "v1" if self.v2 is None else "hybrid" if self.v1 else "v2"
-        return "hybrid" if set(self.v1) & set(USED) else "v2"
-
-    def is_unified(self, controller: str) -> bool:
-        """Return whether a controller (by its name in version 1) is used through version 2."""
-        if controller in _BUILT_INTO_V2:
-            return controller not in self.v1 and bool(self.unified)
-        return _IN_V2.get(controller, controller) in self.unified
-
-    def has(self, controller: str) -> bool:
-        """Return whether a controller is there at all."""
-        return controller in self.v1 or self.is_unified(controller)
-
-    @property
-    def throttles(self) -> Path | None:
-        """Return the root of version 1's disk throttles, if they are used and have it alone."""
-        root = self.v1.get("blkio")
-        if root is None or self.is_unified("blkio"):
-            return None
-        return (
-            root
-            if [name for name, place in self.v1.items() if place == root] == ["blkio"]
-            else None
-        )
-
-    def roots(self) -> list[Path]:
-        """Return the root folder of each hierarchy that is used, once."""
-        found = {
-            self.v1[name]: None for name in USED if name in self.v1 and not self.is_unified(name)
-        }
-        if self.v2 is not None and self.unified:
-            found[self.v2] = None
-        return list(found)
-
-
-def read_hierarchies(mounts: str) -> Hierarchies:
-    """Return the hierarchies that a text of /proc/mounts lists."""
-    v1: dict[str, Path] = {}
-    v2: Path | None = None
-    for line in mounts.splitlines():
-        _, place, kind, options = line.split(" ")[:4]
-        if kind == "cgroup":
-            v1.update({name: Path(place) for name in options.split(",") if name in USED})
-        elif kind == "cgroup2":
-            v2 = v2 or Path(place)
-    unified = frozenset((v2 / "cgroup.controllers").read_text().split()) if v2 else frozenset[str]()
-    return Hierarchies(v1, v2, unified & {_IN_V2.get(name, name) for name in USED})
-
-
-@functools.cache
-def hierarchies() -> Hierarchies:
-    """Return this machine's hierarchies."""
-    return read_hierarchies(Path("/proc/self/mounts").read_text())
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,7 +277,7 @@ class Group:
 
 def group(path: str) -> Group:
     """Return the group of this machine with a path."""
-    return Group(path, hierarchies())
+    return Group(path, hierarchies.here())
 
 
 def keyed(text: str) -> dict[str, int]:

@@ -14,6 +14,8 @@ from typing import Any
 
 from .errors import AgentError
 
+# Where the agent listens, below a testbed's folder, and below each node's own.
+AGENT = "agent/agent.sock"
 LONGEST = 1 << 20
 Body = dict[str, Any]
 

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from . import channel, treatment
+from . import channel
 from .errors import AgentError
 from .quality import UNSHAPED, Quality
 
@@ -46,8 +46,8 @@ def tell(path: str | Path, changes: Iterable[Change], *, required: bool = True) 
 
     Args:
         path: the delay line's socket.
-        changes: the keys of each pair (bytes, or in hexadecimal) and its quality; None, and a
-            quality that needs no delay line, lets its packets pass.
+        changes: the keys of each pair (bytes, or in hexadecimal) and its quality; None lets its
+            packets pass, as does a quality without an impairment.
         required: whether a delay line that is out of reach is an error.
 
     Raises:
@@ -69,9 +69,8 @@ def _batches(changes: Iterable[Change]) -> Iterator[list[list[object]]]:
     batch: list[list[object]] = []
     size = 0
     for names, quality in changes:
-        asked = None if quality is None else treatment.harm(quality)
         words = [each if isinstance(each, str) else each.hex() for each in names]
-        entry: list[object] = [words, None if asked is None else asked.to_dict()]
+        entry: list[object] = [words, None if quality is None else quality.to_dict()]
         length = len(json.dumps(entry))
         if batch and (len(batch) == _PAIRS_A_REQUEST or size + length > _BYTES_A_REQUEST):
             yield batch

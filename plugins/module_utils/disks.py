@@ -73,7 +73,9 @@ def change(
         own = diskmodel.kept(stored.get(layer or "", {}), named) if present else None
         work = _Work(identity, stored, layers.changed(stored, layer, own))
         work.refuse_foreign(lambda disk: disk in named or work.concerns(disk))
-        if not dry_run:
+        if dry_run:
+            work.refuse_busy()
+        else:
             _carry_out_or_back(identity, work, stored)
     return work.outcome
 
@@ -149,6 +151,15 @@ class _Work:
                     f" {self._identity.disks[name].mount}, the place of disk {name};"
                     " it is not ours to touch, so unmount it first"
                 )
+
+    def refuse_busy(self) -> None:
+        """Refuse if a disk that should be unmounted cleanly is in use."""
+        there = (mounting.MOUNTED, mounting.READONLY)
+        for name in self._moving:
+            then = self._then[name]
+            goes = (then.place, then.how) == (mounting.UNMOUNTED, mounting.CLEAN)
+            if goes and self._scene.seen[name].condition in there:
+                mounting.refuse_busy(self._identity.disks[name])
 
     def carry_out(self) -> None:
         """Store the layers, then bring the disks to them; one that refuses keeps no other back."""

@@ -31,14 +31,15 @@ class Events:
         With ``renew``, leases do not run out while it listens.
         """
         since = int(request.get("since", self._sequence))
-        missed = [event for event in self._kept if event["seq"] > since]
 
         def catch_up() -> None:
-            for event in missed:
-                client.send(event)
+            for event in self._kept:
+                if event["seq"] > since:
+                    client.send(event)
+            self._listeners[client] = bool(request.get("renew"))
 
-        self._listeners[client] = bool(request.get("renew"))
-        # The answer goes first.
+        # The answer goes first, and nothing that is told meanwhile overtakes what came before it.
+        self._listeners.pop(client, None)
         self._loop.at(0.0, catch_up)
         return {"seq": self._sequence}
 

@@ -35,7 +35,6 @@ GRACE = 2.0
 _PATIENCE = 10.0
 # A crash waits no longer for all to stand still before it kills.
 _HASTE = 0.5
-_AGENT = "agent/agent.sock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +75,7 @@ def read(identity: Identity) -> State:
 
 def _is_closed() -> bool:
     with Socket(NETLINK_NETFILTER) as tables:
-        return nftables.exists(tables, nftables.SHAPING) and nftables.has_chain(
-            tables, nftables.SHAPING, next(iter(nftables.CLOSED))
-        )
+        return nftables.exists(tables, nftables.SHAPING) and nftables.is_closed(tables)
 
 
 def _processes(node: Group) -> list[int]:
@@ -276,4 +273,4 @@ _ACTS: Mapping[str, Callable[[Identity], None]] = {
 def _tell(identity: Identity) -> None:
     """Let the agent know; it may be the caller itself, so nobody waits for an answer."""
     with suppress(AgentError, OSError):
-        channel.tell(Path(identity.directory, _AGENT), "node-changed", node=identity.name)
+        channel.tell(Path(identity.directory, channel.AGENT), "node-changed", node=identity.name)

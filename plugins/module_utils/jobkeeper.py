@@ -7,16 +7,17 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import channel, condition, conditions, jobs, syscalls
+from . import channel, condition, jobs, syscalls, triggers
 from .cgroups import group
 from .errors import AgentError, DisturbanceError
 from .identity import Identity
 from .jobs import ARTIFACTS, Job
 from .loop import Loop
-from .places import inside
+from .namespaces import inside
 
 _NOTIFY = "notify.sock"
 # How long the group of a job that has to go is left alone on a paused node.
@@ -85,8 +86,8 @@ class JobKeeper:
         job.stamps = stamps
         job.stamp("submitted")
         job.stamp("decided")
-        self._jobs[job.id] = job
         self._prepare(node, job)
+        self._jobs[job.id] = job
         if job.artifact is None or self._has(job):
             job.cached = job.artifact is not None
             job.stamp("artifact")
@@ -145,8 +146,10 @@ class JobKeeper:
         return condition.outage(self._directory / "nodes" / job.node, job.stamps["decided"])
 
     def _remove_group(self, job: Job) -> None:
-        if not jobs.remove_group(jobs.job_group(self._nodes(job.node), job)):
-            self._sweep_later(job.node)
+        # A node that is gone has no groups any more.
+        with suppress(DisturbanceError):
+            if not jobs.remove_group(jobs.job_group(self._nodes(job.node), job)):
+                self._sweep_later(job.node)
 
     def _sweep_later(self, name: str) -> None:
         if name not in self._sweeps:
@@ -185,8 +188,15 @@ class JobKeeper:
     def _set(self, job: Job, status: str) -> None:
         job.status = status
         if job.id in self._jobs:
-            job.save(self._directory / "jobs")
+            self._save(job)
         self._tell({"event": "job", **self._record(job)})
+
+    def _save(self, job: Job) -> None:
+        """Keep a job's record for the next agent; without it this one goes on all the same."""
+        try:
+            job.save(self._directory / "jobs")
+        except OSError as error:
+            print(f"job {job.id} is not recorded: {error.strerror}", file=sys.stderr, flush=True)
 
     @staticmethod
     def _record(job: Job) -> Body:
@@ -218,7 +228,7 @@ class JobKeeper:
     def _count(self, job: Job, text: str) -> None:
         """Add to the sum over all jobs what one has counted since it last said so."""
         name, _, number = text.partition(":")
-        if name not in conditions.COUNTS or not (number.isascii() and number.isdigit()):
+        if name not in triggers.COUNTS or not (number.isascii() and number.isdigit()):
             return
         counted = min(int(number[:19]), 1 << 60)
         last = self._counted.setdefault(job.id, {})
@@ -231,9 +241,16 @@ class JobKeeper:
         return dict(self._totals)
 
     def status(self, name: str) -> str | None:
-        """Return a job's status; None if there is none of that name."""
-        job = self._jobs.get(name)
-        return None if job is None else job.status
+        """Return the status of a job, or of all that are called so with a number behind; else None.
+
+        Several run when none of them is on its way any more, and have ended when all have.
+        """
+        if name in self._jobs:
+            return self._jobs[name].status
+        found = [job.status for key, job in self._jobs.items() if jobs.owner(key) == name]
+        going = [status for status in found if status not in jobs.ENDED]
+        coming = [status for status in going if status != "running"]
+        return next(iter((*coming, *going, *found)), None)
 
     def resize(self, request: Body) -> Body:
         """Change the limits of a job while it runs."""
@@ -264,8 +281,9 @@ class JobKeeper:
         return {"job": self._record(job)}
 
     def _kill(self, job: Job) -> None:
-        if not job.has_ended:
-            jobs.signal_all(jobs.job_group(self._nodes(job.node), job), signal.SIGKILL)
+        with suppress(DisturbanceError):  # Its node may be gone by now, and it with it.
+            if not job.has_ended:
+                jobs.signal_all(jobs.job_group(self._nodes(job.node), job), signal.SIGKILL)
 
     def remove(self, request: Body) -> Body:
         """Kill a job and forget it."""

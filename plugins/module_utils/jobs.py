@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import condition, quotas, syscalls
+from . import condition, namespaces, quotas, syscalls
 from .cgroups import Group, group
 from .errors import DisturbanceError, KernelError
 from .identity import Identity
@@ -26,8 +26,8 @@ from .identity import Identity
 # Where a node keeps the artifacts that it has fetched.
 ARTIFACTS = "/var/cache/pkgctl"
 ENDED = ("finished", "failed", "stopped")
+_REPLICA = re.compile(r"(?P<owner>.+)-\d+", re.ASCII)
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
-_KINDS = {"net": syscalls.CLONE_NEWNET, "uts": syscalls.CLONE_NEWUTS, "ipc": syscalls.CLONE_NEWIPC}
 # Runs the job and leaves its exit status where a restarted agent finds it.
 _WRAPPER = '"$@"; code=$?; echo $code >"$0"; exit $code'
 
@@ -113,6 +113,12 @@ class Job:
         fresh = path.with_suffix(".new")
         fresh.write_text(json.dumps(asdict(self)))
         fresh.replace(path)
+
+
+def owner(name: str) -> str:
+    """Return the service or the queue whose job has this name: web for web-0, else nothing."""
+    found = _REPLICA.fullmatch(name)
+    return found["owner"] if found else ""
 
 
 def load_all(folder: Path) -> dict[str, Job]:
@@ -210,9 +216,7 @@ def _become(place: Place) -> None:
     # Whoever takes the node down notes that first and looks for processes then: one is in time.
     if place.guard is not None:
         condition.check_up(place.guard, place.guard.name)
-    held = {name: os.open(place.namespaces / name, os.O_RDONLY) for name in (*_KINDS, "mnt")}
-    for name, kind in {**_KINDS, "mnt": syscalls.CLONE_NEWNS}.items():
-        syscalls.setns(held[name], kind)
+    namespaces.enter(place.namespaces, *namespaces.KINDS)
     os.closerange(3, 256)
     os.chdir("/")
 

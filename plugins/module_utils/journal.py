@@ -11,6 +11,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,17 +62,20 @@ class Journal:
         """Write records, and wait until they are on the disk.
 
         Raises:
-            AgentError: if that fails; then nothing may be done.
+            AgentError: if that fails; then none of them is there, and nothing may be done.
         """
         lines = self._lines(records)
         if not lines:
             return
+        size = self.size
         try:
             if self._file is None:
                 self._file = self._open()
             _write_all(self._file, lines)
             os.fsync(self._file)
         except OSError as error:
+            with suppress(OSError):
+                os.truncate(self._path, size)
             self.close()
             raise AgentError(f"the journal cannot be written: {error.strerror}") from error
 
@@ -116,8 +120,19 @@ class Journal:
                 yield {**record, "shift": shift}
 
     def compact(self, records: Iterable[Record]) -> None:
-        """Write records in the place of all there are, all at once."""
+        """Write records in the place of all there are, all at once.
+
+        Raises:
+            OSError: if that fails; the old ones or the new ones are there, and nothing between.
+        """
         fresh = self._path.with_suffix(".new")
+        try:
+            self._write_anew(fresh, records)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
+
+    def _write_anew(self, fresh: Path, records: Iterable[Record]) -> None:
         opened = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             _write_all(opened, self._lines(records))

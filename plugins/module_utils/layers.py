@@ -11,8 +11,8 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,23 +41,50 @@ def load(path: Path) -> Layers:
 
 
 def save(path: Path, layers: Layers, *, durable: bool = True) -> None:
-    """Write a store, all at once; durable waits until it is on its disk. An empty one goes."""
+    """Write a store, all at once; durable waits until it is on its disk. An empty one goes.
+
+    Raises:
+        NodeError: if it cannot be written; then it is as it was.
+    """
     if not layers:
         path.unlink(missing_ok=True)
         return
-    fresh = path.with_suffix(".new")
-    with fresh.open("w") as file:
-        file.write(json.dumps(layers))
+    text, fresh = json.dumps(layers), path.with_suffix(".new")
+    try:
+        _write(fresh, text, durable=durable)
+        fresh.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            fresh.unlink()
+        raise _unwritten(path, error) from error
+
+
+def _write(path: Path, text: str, *, durable: bool) -> None:
+    with path.open("w") as file:
+        file.write(text)
         file.flush()
         if durable:
             os.fsync(file.fileno())
-    fresh.replace(path)
+
+
+def _unwritten(path: Path, error: OSError) -> NodeError:
+    return NodeError(f"{path} cannot be written: {error.strerror}")
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a store against other writers while the block runs."""
-    with path.with_suffix(".lock").open("w") as file:
+    """Hold a store against other writers while the block runs.
+
+    Who holds several takes them in this order: health; links; disk; quota; stress.
+
+    Raises:
+        NodeError: if it cannot be held, as where its node is gone.
+    """
+    try:
+        file = path.with_suffix(".lock").open("w")
+    except OSError as error:
+        raise _unwritten(path, error) from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -67,10 +94,16 @@ def working(path: Path) -> Iterator[bool]:
     """Mark that the node is being brought to a store's layers; the mark goes when that succeeded.
 
     The value is whether a mark was left by one who did not: then nothing is known of the kernel.
+
+    Raises:
+        NodeError: if it cannot be marked.
     """
     mark = path.with_suffix(".doing")
     resumed = mark.exists()
-    mark.touch()
+    try:
+        mark.touch()
+    except OSError as error:
+        raise _unwritten(path, error) from error
     yield resumed
     mark.unlink(missing_ok=True)
 
@@ -102,8 +135,3 @@ def changed(layers: Layers, layer: str | None, body: Body | None) -> Layers:
     if layer is None:
         return {name: content for name, content in layers.items() if name == BASE}
     return {name: content for name, content in layers.items() if name != layer}
-
-
-def by_name(layers: Mapping[str, Body]) -> str:
-    """Return the names of the layers beside base, for people."""
-    return ", ".join(name for name in layers if name != BASE) or "none"

@@ -107,7 +107,7 @@ class Leases:
         if lease.seconds is None or lease.ends is None or key in self._healing:
             return
         if renewing and lease.ends - now <= lease.seconds / 2:
-            self._book.note(lease_record(*key, lease.seconds, now + lease.seconds))
+            self._book.settle(lease_record(*key, lease.seconds, now + lease.seconds))
         elif lease.ends <= now:
             self._healing.add(key)
             ended = lease.ends
@@ -120,7 +120,7 @@ class Leases:
         if lease is None or lease.ends != ended:
             return  # It was set anew in the meantime.
         if healed or tries >= TRIES:
-            self._book.note({"do": "unlease", "node": key[0], "layer": key[1]})
+            self._book.settle({"do": "unlease", "node": key[0], "layer": key[1]})
         else:
             self._tries[key] = tries + 1
             lease.ends = syscalls.monotonic() + _PAUSE
@@ -131,9 +131,9 @@ class Leases:
             return
         if renewing and armed.ends - now <= armed.seconds / 2:
             fresh = {"seconds": armed.seconds, "ends": now + armed.seconds}
-            self._book.note({"do": "keep", "timeline": name, **fresh})
+            self._book.settle({"do": "keep", "timeline": name, **fresh})
         elif armed.ends <= now:
-            self._book.note({"do": "disarm", "timeline": name})
+            self._book.settle({"do": "disarm", "timeline": name})
 
 
 def _due(held: Lease | Armed, now: float) -> float | None:

@@ -7,11 +7,14 @@ CLOCK_MONOTONIC seconds.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .errors import AgentError
 from .journal import Journal, Record
 from .times import DEFAULT_LEASE, Times
 
@@ -245,10 +248,27 @@ class Book(Ledger):
         for record in records:
             self.apply(record)
         self._written += 1
+        self._compact_if_long()
+
+    def settle(self, *records: Record) -> None:
+        """Let records hold of what is over, or goes on, even if they cannot be written down.
+
+        An agent that takes up the journal without them comes to the same once more.
+        """
+        try:
+            self.note(*records)
+        except AgentError as error:
+            print(error, file=sys.stderr, flush=True)
+            for record in records:
+                self.apply(record)
+
+    def _compact_if_long(self) -> None:
         if self._written % 64 == 0 and self._journal.size > max(_LONGEST, 2 * self._least):
             self._compact()
 
     def _compact(self) -> None:
-        self._journal.compact(self.records())
+        # Where there is no room for another journal, the long one serves as well.
+        with suppress(OSError):
+            self._journal.compact(self.records())
         self._least = self._journal.size
         self._written = 0

@@ -30,7 +30,7 @@ def memory(value: object) -> int:
     Raises:
         ValueError: in one line.
     """
-    return _above_zero(units.size(value), value, "size")
+    return _above_zero(_size(value), value, "size")
 
 
 def byte_rate(value: object) -> int:
@@ -40,7 +40,7 @@ def byte_rate(value: object) -> int:
         ValueError: in one line.
     """
     text = value.strip().removesuffix("/s") if isinstance(value, str) else value
-    return _above_zero(units.size(text), value, "bytes a second")
+    return _above_zero(_size(text), value, "bytes a second")
 
 
 def count(value: object) -> int:
@@ -118,6 +118,15 @@ def _numbers(
         except ValueError as error:
             raise ValueError(f"{key}: {error}") from error
     return numbers
+
+
+def _size(value: object) -> int:
+    """Return bytes; a bare number is refused, for whoever writes 128 hardly means so few bytes."""
+    number = units.size(value)
+    if number > 0 and str(value).strip()[-1].isdigit():
+        better = f"{str(value).strip()}Mi"
+        raise ValueError(f"size {quote(value)} has no unit; did you mean {better}?")
+    return number
 
 
 def _above_zero(number: _Number, value: object, what: str) -> _Number:

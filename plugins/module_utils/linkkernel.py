@@ -87,7 +87,7 @@ class Kernel:
             frozenset(cut),
             table=True,
             netems=state.netems,
-            closed=nftables.has_chain(self.filter, nftables.SHAPING, next(iter(nftables.CLOSED))),
+            closed=nftables.is_closed(self.filter),
         )
 
     def _elements(self, name: str) -> dict[bytes, int]:

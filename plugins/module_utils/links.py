@@ -19,6 +19,7 @@ from .identity import Identity
 from .linkkernel import Kernel
 from .quality import UNSHAPED, Quality, compose
 from .shaping import Qualities, plan, wanted_state
+from .treatment import impairment
 
 STORE = "links.json"
 
@@ -234,12 +235,11 @@ def treated(identity: Identity, ingress: Qualities) -> dict[str, Quality]:
     """Return what the delay line does to what arrives from each peer, rates left out."""
     if identity.has_netem:
         return {}
-    rest = {
-        peer: quality.unbounded
+    return {
+        peer: rest
         for peer, quality in ingress.items()
-        if peer in identity.peers and not quality.is_down
+        if peer in identity.peers and (rest := impairment(quality)) is not None
     }
-    return {peer: quality for peer, quality in rest.items() if quality != UNSHAPED}
 
 
 def pair_keys(identity: Identity, peer: str) -> list[bytes]:

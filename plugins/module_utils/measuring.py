@@ -82,7 +82,7 @@ def _listen(node: Identity) -> None:
     """Have the agent run the far end, and wait until it answers."""
     _hush(node)
     argv = [*_program(node), "serve", "--port", str(verification.PORT)]
-    with channel.Client(Path(node.directory, arming.SOCKET)) as agent:
+    with channel.Client(arming.socket(node)) as agent:
         name = _job(node)
         agent.call(
             "job-start", id=name, node=node.name, argv=argv, outside=True, labels=dict(_LABELS)
@@ -100,7 +100,7 @@ def _status(agent: channel.Client, name: str) -> str:
 
 
 def _hush(node: Identity) -> None:
-    with channel.Client(Path(node.directory, arming.SOCKET)) as agent:
+    with channel.Client(arming.socket(node)) as agent:
         if _status(agent, _job(node)) != "gone":
             agent.call("job-remove", id=_job(node))
 

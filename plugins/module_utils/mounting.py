@@ -289,6 +289,25 @@ def _unmount(disk: Disk, how: str) -> None:
     return pull(disk)
 
 
+def refuse_busy(disk: Disk) -> None:
+    """Refuse a mounted disk that is in use, as unmounting it cleanly would; it stays mounted.
+
+    The kernel unmounts what is to expire at the second time of asking, unless it was looked at in
+    between; and refuses at the first if somebody uses it.
+    """
+    place = Path(disk.mount)
+    place.stat()
+    try:
+        syscalls.unmount(disk.mount, syscalls.MNT_EXPIRE)
+    except KernelError as error:
+        if error.errno == errno.EBUSY:
+            raise busy(disk.mount) from error
+        if error.errno != errno.EAGAIN:
+            raise
+    finally:
+        place.stat()
+
+
 def pull(disk: Disk, *, flush_log: bool = True) -> None:
     """Take a disk away as if it had been pulled: whoever uses it gets EIO."""
     with suppress(KernelError):  # One that cannot be shut down fails when it is cut off.

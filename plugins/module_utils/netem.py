@@ -6,17 +6,17 @@ delay line does elsewhere. Formats: linux/pkt_sched.h, struct tc_netem_qopt and 
 
 Shares are 32-bit fractions, times nanoseconds. The scatter of the delay is a table of quantiles in
 units of the deviation, 8192 to one. Bursts of loss are netem's gemodel with everything lost in the
-bad state (Gilbert, "Capacity of a burst-noise channel", 1960).
+bad state; see distributions.py.
 """
 
 from __future__ import annotations
 
 import functools
 import math
-import statistics
 import struct
 from dataclasses import dataclass, field
 
+from .distributions import gilbert, quantile
 from .netlink import (
     NLM_F_CREATE,
     NLM_F_REPLACE,
@@ -28,7 +28,7 @@ from .netlink import (
 )
 from .quality import Distribution, Quality
 from .rtnl import RTM_DELQDISC, RTM_NEWQDISC, TCA_KIND, TCA_OPTIONS, show_handle, traffic
-from .treatment import gilbert
+from .treatment import impairment
 
 KIND = "netem"
 _DIST, _REORDER, _CORRUPT, _LOSS, _LATENCY64, _JITTER64 = 2, 3, 4, 5, 10, 11
@@ -93,7 +93,7 @@ def netem(quality: Quality, rate: int | None, queue: int) -> Netem | None:
         rate: bytes a second of the peer's class; None is unbounded.
         queue: bytes that wait for the class at most.
     """
-    if quality.is_down or quality.unbounded == Quality():
+    if impairment(quality) is None:
         return None
     longest = quality.delay + 4 * quality.jitter
     held = (rate or _FASTEST) * longest + queue
@@ -125,18 +125,8 @@ def table(distribution: Distribution) -> tuple[int, ...]:
     """
     middles = ((number + 0.5) / _QUANTILES for number in range(_QUANTILES))
     return tuple(
-        max(-32768, min(32767, round(_quantile(distribution, part) * _UNIT))) for part in middles
+        max(-32768, min(32767, round(quantile(distribution, part) * _UNIT))) for part in middles
     )
-
-
-def _quantile(distribution: Distribution, part: float) -> float:
-    if isinstance(distribution, tuple):
-        place = part * (len(distribution) - 1)
-        low, high = distribution[int(place)], distribution[int(place) + 1]
-        return low + (place - int(place)) * (high - low)
-    if distribution == "pareto":
-        return float((2.0 * (1.0 - part) ** (-1 / 3) - 3.0) / _ROOT3)
-    return statistics.NormalDist().inv_cdf(part)
 
 
 def put(index: int, parent: int, handle: int, settings: Netem) -> Message:

@@ -54,22 +54,12 @@ class Message:
 def attribute(kind: int, payload: bytes) -> bytes:
     """Return one attribute, padded to four bytes."""
     length = 4 + len(payload)
-    return struct.pack("=HH", length, kind) + payload + b"\0" * (-length % 4)
+    return _ATTRIBUTE.pack(length, kind) + payload + b"\0" * (-length % 4)
 
 
 def nested(kind: int, *attributes: bytes) -> bytes:
     """Return an attribute that holds others."""
     return attribute(kind | 0x8000, b"".join(attributes))
-
-
-def u8(kind: int, value: int) -> bytes:
-    """Return an attribute with an 8-bit number."""
-    return attribute(kind, struct.pack("=B", value))
-
-
-def u16(kind: int, value: int) -> bytes:
-    """Return an attribute with a 16-bit number."""
-    return attribute(kind, struct.pack("=H", value))
 
 
 def u32(kind: int, value: int) -> bytes:
@@ -154,14 +144,8 @@ class Socket:
         """Close the socket."""
         self.socket.close()
 
-    def request(
-        self, messages: Sequence[Message], *, tolerate: frozenset[int] = frozenset()
-    ) -> None:
+    def request(self, messages: Sequence[Message]) -> None:
         """Send messages, in as few system calls as their size allows, and wait until all are done.
-
-        Args:
-            messages: the requests, in order.
-            tolerate: errnos that are no failure (ENOENT of a deletion, say).
 
         Raises:
             KernelError: with the words of the first request that was refused.
@@ -172,10 +156,10 @@ class Socket:
             chunk.append(message)
             size += len(message.body) + _HEADER.size + 3
             if size > _CHUNK:
-                self._send_and_wait(chunk, tolerate)
+                self._send_and_wait(chunk)
                 chunk, size = [], 0
         if chunk:
-            self._send_and_wait(chunk, tolerate)
+            self._send_and_wait(chunk)
 
     def transaction(self, batch: Sequence[Message]) -> None:
         """Send a batch that nfnetlink takes or refuses as a whole; its ends are the frame.
@@ -183,11 +167,9 @@ class Socket:
         Raises:
             KernelError: with the words of the first request that was refused.
         """
-        self._send_and_wait(batch, frozenset(), acknowledged=len(batch) - 2)
+        self._send_and_wait(batch, acknowledged=len(batch) - 2)
 
-    def _send_and_wait(
-        self, messages: Sequence[Message], tolerate: frozenset[int], acknowledged: int = -1
-    ) -> None:
+    def _send_and_wait(self, messages: Sequence[Message], acknowledged: int = -1) -> None:
         first = self._sequence + 1
         final = acknowledged % len(messages)
         data = bytearray()
@@ -195,7 +177,7 @@ class Socket:
             flags = NLM_F_REQUEST | message.flags | (NLM_F_ACK if number == final else 0)
             data += self._encode(message.kind, flags, message.body)
         self.socket.sendall(data)
-        self._await(first, first + final, messages, tolerate)
+        self._await(first, first + final, messages)
 
     def _encode(self, kind: int, flags: int, body: bytes) -> bytes:
         self._sequence += 1
@@ -203,9 +185,7 @@ class Socket:
         header = _HEADER.pack(length, kind, flags, self._sequence, 0)
         return header + body + b"\0" * (-length % 4)
 
-    def _await(
-        self, first: int, final: int, messages: Sequence[Message], tolerate: frozenset[int]
-    ) -> None:
+    def _await(self, first: int, final: int, messages: Sequence[Message]) -> None:
         failure: KernelError | None = None
         waiting = True
         while waiting:
@@ -213,7 +193,7 @@ class Socket:
                 if kind != NLMSG_ERROR or not first <= sequence < first + len(messages):
                     continue
                 code = -struct.unpack_from("=i", body)[0]
-                if code and code not in tolerate and failure is None:
+                if code and failure is None:
                     what = messages[sequence - first].what
                     failure = KernelError(what, code, _extended(body, flags, code))
                 waiting = waiting and sequence != final

@@ -131,11 +131,11 @@ def reopen() -> list[Message]:
     ]
 
 
-def has_chain(socket: Socket, table: str, name: str) -> bool:
-    """Return whether a table has a chain."""
-    return _finds(
-        socket, _message(_GETCHAIN, 0, f"find chain {name}", text(1, table), text(3, name))
-    )
+def is_closed(socket: Socket) -> bool:
+    """Return whether the table of a node's links, which is there, lets nothing arrive."""
+    name = next(iter(CLOSED))
+    wanted = _message(_GETCHAIN, 0, f"find chain {name}", text(1, SHAPING), text(3, name))
+    return _find(socket, wanted) is not None
 
 
 def delaying_table(queue_expression: bool) -> list[Message]:
@@ -310,12 +310,9 @@ def exists(socket: Socket, table: str) -> bool:
         DisturbanceError: if there is one of that name that is not ours.
     """
     wanted = _message(_GETTABLE, 0, f"find table {table}", text(1, table))
-    try:
-        found = socket.get(wanted)
-    except KernelError as error:
-        if error.errno == errno.ENOENT:
-            return False
-        raise
+    found = _find(socket, wanted)
+    if found is None:
+        return False
     if attributes(found, 4).get(6) != _OURS:
         raise DisturbanceError(
             f"there is an nftables table inet {table} that is not ours; delete or rename it"
@@ -323,14 +320,13 @@ def exists(socket: Socket, table: str) -> bool:
     return True
 
 
-def _finds(socket: Socket, wanted: Message) -> bool:
+def _find(socket: Socket, wanted: Message) -> bytes | None:
     try:
-        socket.get(wanted)
+        return socket.get(wanted)
     except KernelError as error:
         if error.errno == errno.ENOENT:
-            return False
+            return None
         raise
-    return True
 
 
 def elements(socket: Socket, table: str, name: str) -> dict[bytes, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from . import arming, bodies, identity, kinds, layers, timewords, words
 from .bodies import Options, given
 from .change import Change
-from .errors import DisturbanceError
+from .errors import AgentError, DisturbanceError
 from .identity import Identity
 from .specifications import ARMING, KINDS
 
@@ -143,7 +143,12 @@ def _apply(
     arming.lease(node, layer.name, lease, dry_run=dry_run)
     if dry_run:
         return result(foreseen)
-    return result(change(node, layer, asked, force=force, dry_run=False))
+    try:
+        return result(change(node, layer, asked, force=force, dry_run=False))
+    except DisturbanceError:
+        # What was refused after all must not leave a lease for a later layer of that name.
+        arming.release(node, layer.name)
+        raise
 
 
 def _remove(
@@ -151,12 +156,18 @@ def _remove(
 ) -> dict[str, object]:
     """Take a layer away now, and what timelines and leases hold of it."""
     foreseen = change(node, layer, asked, dry_run=True)
-    called_off = arming.cancel(node, layer.stored, asked, dry_run=dry_run)
+    try:
+        called_off = arming.cancel(node, layer.stored, asked, dry_run=dry_run)
+    except AgentError:
+        # It goes all the same; that the agent may bring it back is for the caller to know.
+        if not dry_run:
+            change(node, layer, asked, dry_run=False)
+        raise
     if dry_run:
         return result(foreseen, called_off)
     changes = change(node, layer, asked, dry_run=False)
     if _is_gone(node, layer, asked):
-        arming.release(node, layer.stored, dry_run=False)
+        arming.release(node, layer.stored)
     return result(changes, called_off)
 
 

@@ -185,13 +185,14 @@ def read(given: Mapping[str, object], read_file: FileReader = tracefiles.read_te
     seed = words.read_seed(given["seed"]) if "seed" in given else words.seed_of(name)
     timing = timewords.read(_times(given), seed, read_file)
     read_settings = _read_settings(given, timing, read_file)
+    direction = words.read_direction(given)
     _check_sense(given, read_settings)
     _check_times(given, timing, read_settings)
     return Perturbation(
         name=name,
         ends=_read_ends(given, words.SELECTOR_WORDS),
         seed=seed,
-        direction=words.read_direction(given),
+        direction=direction,
         **read_settings,
         timeline=_read_timeline(given, name),
         timing=timing,
@@ -291,6 +292,8 @@ def _check_sense(given: Mapping[str, object], read: Mapping[str, Any]) -> None:
     if not links and (ends or "direction" in given):
         known = ", ".join((*words.LINK_WORDS, "partition"))
         raise ValueError(f"{[*ends, 'direction'][0]}: chooses links; give one of {known}")
+    if "direction" in given and not ends and not places:
+        raise ValueError("direction: leads to or from an end, and none is named; give src or dst")
     if nodes and ends and not places:
         setting = next(word for word in words.NODE_WORDS if word in given)
         raise ValueError(f"{setting}: {ends[0]} chooses links; say which nodes with node or site")

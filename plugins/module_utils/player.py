@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any
 
 from . import schedule, syscalls
-from .beside import Child, Result
+from .background import Child, Result
 from .errors import AgentError, DisturbanceError
 from .ledger import Play, Slot
 from .loop import Loop, Timer
@@ -198,6 +198,7 @@ class Player:
 
     def _switch(self, part: _Part, body: schedule.Body | None, planned: float) -> None:
         """Bring a node to a content of a layer, and tell of it."""
+        part.timer = None
         if body is None and not part.on:
             self._await(part)
             return
@@ -230,11 +231,13 @@ class Player:
         """Tell of a change, and go on: to the next phase, or to the next attempt to heal."""
         error = result.get("error")
         action = "off" if body is None else "change" if part.on else "on"
+        # A layer that was refused may be stored all the same.
+        part.on = body is not None or error is not None
         if error is not None and not self._is_there(part.play.step.node):
-            part.on, part.tries = False, TRIES
-        else:
-            # A layer that was refused may be stored all the same.
-            part.on = body is not None or error is not None
+            part.tries = TRIES
+            self._told(part, action, moment, error)
+            self._finish(part)
+            return
         if error is not None or not part.doubtful or result.get("changed"):
             self._told(part, action, moment, error)
         part.doubtful = False

@@ -12,8 +12,8 @@ from typing import Any
 
 from . import rtnl, shaping
 from .quality import NORMAL, UNSHAPED, Quality
-from .units import show_duration, show_rate, show_ratio, show_size
-from .verdicts import MOST_PACKETS, SMALLEST_LOSS, lost_share
+from .units import show_duration, show_rate, show_size
+from .verdicts import MOST_PACKETS, SMALLEST_LOSS, lost_share, percent
 
 # Delays end on this grid: packets that are due together leave together.
 GRID_SECONDS = 0.0001
@@ -118,13 +118,13 @@ def _about_loss(quality: Quality) -> Iterator[str]:
     share = lost_share(quality)
     if 0 < share < SMALLEST_LOSS:
         yield (
-            f"loss {_share(share)}: too small for a verification to tell it from none"
-            f" (below {_share(SMALLEST_LOSS)})"
+            f"loss {percent(share)}: too small for a verification to tell it from none"
+            f" (below {percent(SMALLEST_LOSS)})"
         )
     elif quality.burst and MOST_PACKETS * quality.loss / quality.burst < _LEAST_SPELLS:
         spell = round(quality.burst / quality.loss)
         yield (
-            f"loss {_share(quality.loss)} in bursts of {quality.burst:g}: one burst in"
+            f"loss {percent(quality.loss)} in bursts of {quality.burst:g}: one burst in"
             f" {spell} packets is too rare to be seen"
         )
 
@@ -167,10 +167,6 @@ def _counted(line: str, pairs: list[str]) -> str:
 
 def _time(seconds: float) -> str:
     return show_duration(round(float(f"{seconds:.3g}"), 6))
-
-
-def _share(share: float) -> str:
-    return show_ratio(float(f"{share:.3g}"))
 
 
 def _rounded(rate: int) -> int:

@@ -110,12 +110,6 @@ def link_up(index: int) -> Message:
     return _link(RTM_NEWLINK, 0, f"set link {index} up", index=index, up=True)
 
 
-def link_down(index: int) -> Message:
-    """Return the message that sets a link down."""
-    body = _IFINFO.pack(0, 0, index, 0, IFF_UP)
-    return Message(RTM_NEWLINK, 0, body, f"set link {index} down")
-
-
 def delete_link(index: int) -> Message:
     """Return the message that deletes a link, and its peer with it."""
     return _link(RTM_DELLINK, 0, f"delete link {index}", index=index)

@@ -6,13 +6,12 @@ All figures are cumulative, memory excepted; the reader takes differences.
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from . import syscalls
+from . import namespaces
 from .cgroups import Group
 from .netlink import NETLINK_ROUTE, Socket, attributes
 from .rtnl import RTM_GETLINK
@@ -27,15 +26,8 @@ class Traffic:
 
     def __init__(self, namespace: Path) -> None:
         """Open a socket in the switch's pinned network namespace, and stay where we are."""
-        home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        there = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            syscalls.setns(there, syscalls.CLONE_NEWNET)
+        with namespaces.in_network(namespace):
             self._socket = Socket(NETLINK_ROUTE)
-        finally:
-            syscalls.setns(home, syscalls.CLONE_NEWNET)
-            os.close(there)
-            os.close(home)
 
     def read(self) -> dict[str, tuple[int, int]]:
         """Return (bytes to the node, bytes from it) by port name."""

@@ -16,6 +16,8 @@ from .tracefiles import FileReader
 
 CONDITIONS = ("unmounted", "readonly", "mounted", "detached")
 GONE = ("unmounted", "detached")
+# What a disk that is in use can be brought to in several ways; one that is pulled spares nobody.
+GENTLE = ("unmounted", "readonly")
 HOWS = ("clean", "lazy", "force")
 HEALTHS = ("paused", "stopped", "crashed")
 ISOLATED = "isolated"
@@ -166,8 +168,8 @@ def _split_disk(value: object) -> tuple[str, object]:
 def _read_how(value: object, condition: str | None) -> str:
     if value not in HOWS:
         raise ValueError(f"how: {quote(value)} is none of {', '.join(HOWS)}")
-    if condition not in GONE:
-        raise ValueError("how: says how a disk goes; give disk=unmounted or disk=detached too")
+    if condition not in GENTLE:
+        raise ValueError("how: says how a disk goes; give disk=unmounted or disk=readonly too")
     return str(value)
 
 

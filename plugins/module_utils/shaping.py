@@ -119,29 +119,50 @@ def wanted_state(
         classes[_OTHERS] = Rates(_share(access, access), access)
         queues[_OTHERS] = queue(access, 0.0)
     for peer, quality in egress.items():
-        rate = None if quality.rate is None else max(quality.rate // 8, 1)
-        bounded = rate is not None and (access is None or rate < access)
-        own = rate if bounded else access
-        depth = _UNBOUNDED_QUEUE if own is None else queue(own, quality.delay)
-        harm = netem.netem(quality, own, depth.limit) if impaired else None
-        if peer not in identity.peers or not (bounded or harm):
+        # A layer outlives the peers that it names.
+        own = _own_class(quality, access, impaired) if peer in identity.peers else None
+        if own is None:
             continue
         minor = peer_class(identity, peer)
-        ceiling = _UNBOUNDED.ceil if own is None else own
-        classes[minor] = Rates(ceiling if access is None else _share(ceiling, access), ceiling)
-        queues[minor] = depth
-        if harm is not None:
-            netems[minor] = harm
+        classes[minor], queues[minor], impairment = own
+        if impairment is not None:
+            netems[minor] = impairment
         peers.update(dict.fromkeys(map(nftables.key, identity.addresses(peer)), minor))
-    # A layer outlives the peers that it names.
+    cut = _cut(identity, ingress)
+    table = bool(peers or cut or closed)
+    return State(classes, queues, peers, cut, table=table, closed=closed, netems=netems)
+
+
+def _own_class(
+    quality: Quality, access: int | None, impaired: bool
+) -> tuple[Rates, Queue, Netem | None] | None:
+    """Return the class, queue and netem of a peer; None if it needs none of its own.
+
+    Args:
+        quality: what is asked toward the peer.
+        access: bytes a second that all that leaves the node shares; None is unbounded.
+        impaired: whether netem does what else is asked.
+    """
+    rate = None if quality.rate is None else max(quality.rate // 8, 1)
+    bounded = rate is not None and (access is None or rate < access)
+    own = rate if bounded else access
+    depth = _UNBOUNDED_QUEUE if own is None else queue(own, quality.delay)
+    impairment = netem.netem(quality, own, depth.limit) if impaired else None
+    if not (bounded or impairment):
+        return None
+    ceiling = _UNBOUNDED.ceil if own is None else own
+    rates = Rates(ceiling if access is None else _share(ceiling, access), ceiling)
+    return rates, depth, impairment
+
+
+def _cut(identity: Identity, ingress: Qualities) -> frozenset[bytes]:
+    """Return the packed addresses of the peers from which nothing is to arrive."""
     down = {peer for peer, quality in ingress.items() if quality.is_down}
-    cut = frozenset(
+    return frozenset(
         nftables.key(address)
         for peer in down & identity.peers.keys()
         for address in identity.addresses(peer)
     )
-    table = bool(peers or cut or closed)
-    return State(classes, queues, peers, cut, table=table, closed=closed, netems=netems)
 
 
 def _share(rate: int, access: int) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import condition, daemon, delayclient, identity, kinds, layers, links, places, quotas
+from . import condition, daemon, delayclient, identity, kinds, layers, links, namespaces, quotas
 from .change import Change
 from .errors import AgentError, DisturbanceError, KernelError
 from .identity import Identity
@@ -106,8 +106,10 @@ class Stage:
 
     def sweep(self) -> None:
         """Let go of nodes that are gone: an open socket keeps a network alive."""
-        for name in set(self._known) - set(self.names()):
+        there = set(self.names())
+        for name in set(self._known) - there:
             self._forget(name)
+        self._parsed = {key: each for key, each in self._parsed.items() if key[0] in there}
 
     def prepare(self, name: str, kind: str, layer: str, body: Body | None) -> None:
         """Do what can be done before a content is due."""
@@ -150,10 +152,10 @@ class Stage:
         return known.kernel
 
     @contextmanager
-    def _inside(self, name: str, *namespaces: str) -> Iterator[None]:
-        with places.returning(*namespaces):
+    def _inside(self, name: str, *which: str) -> Iterator[None]:
+        with namespaces.returning(*which):
             try:
-                places.enter(self._directory / "ns" / name, *namespaces)
+                namespaces.enter(self._directory / "ns" / name, *which)
             except OSError as error:
                 raise AgentError(f"{name} cannot be entered: {error.strerror}") from error
             yield
@@ -174,7 +176,7 @@ class Stage:
                 return done
             return self._set_link(name, layer, body, dry_run=dry_run)
         self._look_up(name)
-        with self._inside(name, *places.KINDS):
+        with self._inside(name, *namespaces.KINDS):
             return kinds.set_layer(identity.load(), kind, layer, body, force=True, dry_run=dry_run)
 
     @staticmethod
@@ -221,7 +223,7 @@ class Stage:
             DisturbanceError: one line.
         """
         self._look_up(name)
-        with self._inside(name, *places.KINDS):
+        with self._inside(name, *namespaces.KINDS):
             return kinds.converge(identity.load(), kind)
 
     def stored(self, name: str, kind: str) -> layers.Layers:

@@ -30,14 +30,13 @@ MS_REMOUNT = 32
 MS_BIND = 4096
 MS_REC = 16384
 MS_PRIVATE = 1 << 18
-MNT_FORCE = 1
 MNT_DETACH = 2
+MNT_EXPIRE = 4
 
 LOOP_CTL_GET_FREE = 0x4C82
 LOOP_CONFIGURE = 0x4C0A
 LOOP_SET_STATUS64 = 0x4C04
 LOOP_GET_STATUS64 = 0x4C05
-LO_FLAGS_READ_ONLY = 1
 LO_FLAGS_AUTOCLEAR = 4
 _LOOP_INFO = 232
 _LOOP_LIMIT = 32
@@ -71,7 +70,7 @@ def mount(
 
 
 def unmount(target: str, flags: int = 0) -> None:
-    """Unmount target; flags are MNT_DETACH and MNT_FORCE."""
+    """Unmount target; flags are 0, MNT_DETACH or MNT_EXPIRE."""
     _check(_libc.umount2(target.encode(), flags), f"unmount {target}")
 
 
@@ -80,7 +79,7 @@ def unshare(flags: int) -> None:
     _check(_libc.unshare(flags), "make namespaces")
 
 
-def setns(fd: int, kind: int = 0) -> None:
+def setns(fd: int, kind: int) -> None:
     """Enter the namespace that fd refers to."""
     _check(_libc.setns(fd, kind), "enter a namespace")
 
@@ -96,7 +95,7 @@ def set_hostname(name: str) -> None:
     _check(_libc.sethostname(name.encode(), len(name.encode())), f"set the hostname to {name}")
 
 
-def attach_loop(image: str, *, read_only: bool = False) -> tuple[str, int]:
+def attach_loop(image: str) -> tuple[str, int]:
     """Attach image to a free loop device that frees itself after its last user.
 
     Returns:
@@ -112,12 +111,12 @@ def attach_loop(image: str, *, read_only: bool = False) -> tuple[str, int]:
         raise CapabilityError(
             f"no loop devices here (/dev/loop-control: {error.strerror})"
         ) from error
-    backing = os.open(image, (os.O_RDONLY if read_only else os.O_RDWR) | os.O_CLOEXEC)
+    backing = os.open(image, os.O_RDWR | os.O_CLOEXEC)
     try:
         for _ in range(64):
             number = fcntl.ioctl(control, LOOP_CTL_GET_FREE)
             device = _loop_node(number)
-            if (opened := _configure_loop(device, backing, read_only)) is not None:
+            if (opened := _configure_loop(device, backing)) is not None:
                 return device, opened
         raise KernelError(
             f"attach {image}", errno.EBUSY, "other programs keep taking the loop devices"
@@ -135,13 +134,12 @@ def _loop_node(number: int) -> str:
     return device
 
 
-def _configure_loop(device: str, backing: int, read_only: bool) -> int | None:
+def _configure_loop(device: str, backing: int) -> int | None:
     """Return an open descriptor of device with backing attached; None if another was faster."""
-    flags = LO_FLAGS_AUTOCLEAR | (LO_FLAGS_READ_ONLY if read_only else 0)
     # struct loop_config: fd, block_size, then struct loop_info64 with lo_flags at byte 52 of it
     config = bytearray(304)
     struct.pack_into("II", config, 0, backing, 0)
-    struct.pack_into("I", config, 8 + 52, flags)
+    struct.pack_into("I", config, 8 + 52, LO_FLAGS_AUTOCLEAR)
     opened = os.open(device, os.O_RDWR | os.O_CLOEXEC)
     try:
         fcntl.ioctl(opened, LOOP_CONFIGURE, bytes(config))

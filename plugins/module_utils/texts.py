@@ -52,4 +52,6 @@ def hint(found: object, known: Collection[str], slips: Mapping[str, str] | None 
         name = spellings[close[0]] if close else None
     if name in right:
         return f"did you mean {name}?"
+    if not right:
+        return "there are none"
     return f"known are {', '.join(right[:8])}{', …' if len(right) > 8 else ''}"

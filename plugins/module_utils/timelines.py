@@ -12,8 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from . import kinds, syscalls, words
-from .beside import Child, Result
-from .conditions import read_after
+from .background import Child, Result
 from .errors import AgentError
 from .journal import Record
 from .ledger import Book, Play, Slot, Step, lease_record
@@ -21,6 +20,7 @@ from .loop import Loop
 from .player import Player, Tell, one_line, switched
 from .stage import Stage
 from .times import number
+from .triggers import read_after
 from .waiting import Judge
 
 Body = dict[str, Any]
@@ -87,7 +87,8 @@ class Timelines:
         if not isinstance(request["body"], dict):
             raise AgentError("body: must be a mapping")
         node = self._stage.node(str(request["node"])).name
-        kind = kinds.kind(str(request["kind"])) and str(request["kind"])
+        kind = str(request["kind"])
+        kinds.kind(kind)
         layer = words.read_name("name", request["layer"])
         given = {"node": node, "kind": kind, "layer": layer, "body": request["body"]}
         return Step.from_dict({**given, "times": request.get("times") or {}})
@@ -165,7 +166,7 @@ class Timelines:
             self._book.note(*self._leases_of_cancelled(found))
             for play in found:
                 self._player.forget(play.step.slot)
-            self._book.note(*(_done(play.step.slot) for play in found))
+            self._book.settle(*(_done(play.step.slot) for play in found))
             self._mind_leases()
         return {"steps": len(found)}
 
@@ -231,7 +232,7 @@ class Timelines:
         node, layer = play.step.node, play.step.layer
         if play.step.needs_lease and len(self._book.on(node, layer)) == 1:
             records.append({"do": "unlease", "node": node, "layer": layer})
-        self._book.note(*records)
+        self._book.settle(*records)
         self._mind_leases()
 
     def heal(self, node: str, layer: str, due: float, then: Callable[[bool], None]) -> None:
@@ -246,7 +247,7 @@ class Timelines:
         plays = self._book.on(node, layer)
         for play in plays:
             self._player.forget(play.step.slot)
-        self._book.note(*(_done(play.step.slot) for play in plays))
+        self._book.settle(*(_done(play.step.slot) for play in plays))
         timeline = plays[0].timeline if plays else None
         actual = syscalls.monotonic()
 
@@ -295,12 +296,12 @@ class Timelines:
         met = self._judge.met(play)
         if met is None:
             return False
-        self._book.note({"do": "met", "slot": list(play.step.slot), "at": met})
+        self._book.settle({"do": "met", "slot": list(play.step.slot), "at": met})
         node, layer = play.step.node, play.step.layer
         others = [other for other in self._book.on(node, layer) if other is not play]
         if play.step.times.ends is not None and not any(each.step.needs_lease for each in others):
             # From now on it has an end of its own.
-            self._book.note({"do": "unlease", "node": node, "layer": layer})
+            self._book.settle({"do": "unlease", "node": node, "layer": layer})
         self._player.begin(play)
         return True
 

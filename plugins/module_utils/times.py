@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any
 
-from . import conditions
+from . import triggers
 from .quality import Quality
 
 DEFAULT_LEASE = 600.0
@@ -116,15 +116,15 @@ class Times:
         _known("times", numbers, cls.__dataclass_fields__)
         given = {**{"lease": DEFAULT_LEASE}, **numbers}
         return cls(
-            start=_number("start", given.get("start") or 0.0, 0.0),
+            start=number("start", given.get("start") or 0.0, 0.0),
             duration=_optional("duration", given, _SHORTEST),
             ramp=_ramp(given.get("ramp")),
             repeat=_repeat(given.get("repeat")),
             flap=_flap(given.get("flap")),
             trace=_trace(given.get("trace")),
             seed=_whole("seed", given.get("seed") or 0, -(1 << 63), 1 << 64),
-            when=_condition("when", given, conditions.read_when),
-            after=_condition("after", given, conditions.read_after),
+            when=_trigger("when", given, triggers.read_when),
+            after=_trigger("after", given, triggers.read_after),
             lease=_optional("lease", given, _SHORTEST),
         )
 
@@ -140,9 +140,6 @@ def number(name: str, value: object, least: float = 0.0, most: float = _LONGEST)
     if not least <= value <= most:
         raise ValueError(f"{name}: {value!r} does not lie between {least:g} and {most:g}")
     return float(value)
-
-
-_number = number
 
 
 def _optional(name: str, numbers: Mapping[str, Any], least: float) -> float | None:
@@ -216,7 +213,7 @@ def _row(value: object) -> tuple[float, Mapping[str, Any]]:
     return number("trace", value[0]), dict(value[1])
 
 
-def _condition(name: str, numbers: Mapping[str, Any], read: Any) -> str | None:
+def _trigger(name: str, numbers: Mapping[str, Any], read: Callable[[str], object]) -> str | None:
     text = numbers.get(name)
     if text is None:
         return None

@@ -11,11 +11,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 
-from . import conditions, tracefiles, units, words
-from .conditions import After, State
+from . import tracefiles, triggers, units, words
 from .texts import quote
 from .times import DEFAULT_LEASE, Flap, Ramp, Repeat, Times
 from .tracefiles import FileReader
+from .triggers import State
 
 NO_LEASE = "none"
 LONGEST = 366 * 86400.0
@@ -143,7 +143,7 @@ def read_when(value: object) -> str:
         ValueError: if it is none.
     """
     text = " ".join(_stripped(value).split())
-    conditions.read_when(text or quote(value))
+    triggers.read_when(text or quote(value))
     return text
 
 
@@ -154,19 +154,18 @@ def read_after(value: object) -> str:
         ValueError: for a wrong value.
     """
     text = " ".join(_stripped(value).split())
-    conditions.read_after(text or quote(value))
+    triggers.read_after(text or quote(value))
     return text
 
 
 def predecessor(times: Times) -> str | None:
     """Return the layer that the times wait for."""
-    found = None if times.after is None else conditions.read_after(times.after)
-    return found.layer if isinstance(found, After) else None
+    return None if times.after is None else triggers.read_after(times.after).layer
 
 
 def subject(times: Times) -> tuple[str, str] | None:
     """Return what the times wait for: ("node", its name) or ("job", its name)."""
-    found = None if times.when is None else conditions.read_when(times.when)
+    found = None if times.when is None else triggers.read_when(times.when)
     return (found.what, found.name) if isinstance(found, State) else None
 
 

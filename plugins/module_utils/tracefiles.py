@@ -79,10 +79,10 @@ def beside(*folders: Path) -> FileReader:
 
 
 def find(name: str, *folders: Path) -> str:
-    """Return the path of a file in the first folder that has it, else the name as it is."""
+    """Return the whole path of a file in the first folder that has it, else the name as it is."""
     if "\0" in name or len(name) > 4096:
         return name
-    found = (folder / name for folder in folders)
+    found = ((folder / name).absolute() for folder in folders)
     return next((str(path) for path in found if os.path.isfile(path)), name)  # noqa: PTH113
 
 

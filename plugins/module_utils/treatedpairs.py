@@ -14,7 +14,7 @@ from . import channel, identity, layers, links
 from .errors import AgentError, DisturbanceError
 from .pairsets import STARTS, WHOLE, PairSets, by_end
 from .quality import Quality
-from .treatment import Treatment, harm, is_single
+from .treatment import Treatment, impairment, is_single
 
 _IPV4, _IPV6 = 8, 32
 
@@ -112,7 +112,7 @@ class TreatedPairs:
         try:
             self.change(
                 {
-                    _key(name): None if numbers is None else harm(Quality.from_dict(numbers))
+                    _key(name): None if numbers is None else impairment(Quality.from_dict(numbers))
                     for names, numbers in request["pairs"]
                     for name in names
                 }

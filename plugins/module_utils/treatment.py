@@ -3,43 +3,30 @@
 
 Pure arithmetic on drawn numbers, one call a stage; whoever calls does to the packet what it says.
 
-The distributions are drawn with mean 0 and deviation 1, then scaled by the jitter:
-  normal    Gauss's;
-  uniform   √3·(2u − 1);
-  pareto    (2·u^(−1/3) − 3)/√3, Pareto's with shape 3, the one of `tc netem`: most packets a little
-            early, never by more than 0.58 deviations, and a few very late;
-  quantiles the inverse of the empirical distribution, linear between two quantiles.
-
-Losses in bursts follow Gilbert's model (Gilbert, "Capacity of a burst-noise channel", 1960, with
-all lost in the bad state): a good spell ends before a packet with probability p, a bad one with r.
-A bad spell is 1/r packets long on average, and p/(p + r) of all packets are lost.
+The distributions are drawn with mean 0 and deviation 1, then scaled by the jitter; they and the
+model of bursts are in distributions.py.
 """
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 
+from .distributions import empirical, gilbert, pareto, uniform
 from .quality import NORMAL, UNSHAPED, Quality
 
-_ROOT3 = math.sqrt(3)
 # Seconds, and deviations: beyond them is a mistake, and a number that no clock can hold.
 _LONGEST, _FARTHEST = 86400.0, 1e6
 
 
-def harm(quality: Quality) -> Quality | None:
-    """Return what a quality asks of the delay line: all but its rate; None if that is nothing.
+def impairment(quality: Quality) -> Quality | None:
+    """Return what a quality asks beside its rate, of the delay line or of netem; None if nothing.
 
     A dead link is cut where it arrives, so nothing of it is left to be delayed.
     """
-    if quality.is_down:
-        return None
-    if quality.rate is not None:
-        quality = replace(quality, rate=None)
-    return None if quality == UNSHAPED else quality
+    rest = quality.unbounded
+    return None if quality.is_down or rest == UNSHAPED else rest
 
 
 def is_single(quality: Quality) -> bool:
@@ -53,35 +40,12 @@ def deviate(quality: Quality, source: random.Random) -> Callable[[], float]:
     if shape == NORMAL:
         return partial(source.gauss, 0.0, 1.0)
     if isinstance(shape, str):
-        return partial(_uniform if shape == "uniform" else _pareto, source.random)
+        formula, draw = uniform if shape == "uniform" else pareto, source.random
+        return lambda: formula(draw())
     if not all(abs(each) <= _FARTHEST for each in shape):
         raise ValueError(f"quantiles must lie within {_FARTHEST:g} deviations")
-    return partial(_between, shape, source.random)
-
-
-def _uniform(draw: Callable[[], float]) -> float:
-    return _ROOT3 * (2.0 * draw() - 1.0)
-
-
-def _pareto(draw: Callable[[], float]) -> float:
-    # 1 - draw() lies in (0, 1]: no division by zero.
-    return (2.0 * float((1.0 - draw()) ** (-1 / 3)) - 3.0) / _ROOT3
-
-
-def _between(quantiles: tuple[float, ...], draw: Callable[[], float]) -> float:
-    place = draw() * (len(quantiles) - 1)
-    below = int(place)
-    low, high = quantiles[below], quantiles[below + 1]
-    return low + (place - below) * (high - low)
-
-
-def gilbert(loss: float, burst: float) -> tuple[float, float]:
-    """Return (p, r), by which packets are lost in spells of burst packets and loss is the mean.
-
-    Good spells are one packet long at least. A loss too high for that gets longer bad spells.
-    """
-    p, r = loss / (burst * (1.0 - loss)), 1.0 / burst
-    return (p, r) if p <= 1.0 else (1.0, (1.0 - loss) / loss)
+    measured, draw = shape, source.random
+    return lambda: empirical(measured, draw())
 
 
 class Treatment:

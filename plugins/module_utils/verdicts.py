@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields, replace
-from statistics import NormalDist
 from typing import Any
 
-from .quality import UNSHAPED, Distribution, Quality
+from .distributions import gilbert, quantile
+from .quality import UNSHAPED, Quality
 from .units import show_rate, show_ratio
 
 Measured = Mapping[str, Any]
@@ -28,6 +28,7 @@ SIGMAS = 2.6
 # Rates beyond this would measure this machine's processor and not the link.
 MOST_RATE = 200_000_000
 MOST_RTT = 0.2
+MOST_STREAMS = 8
 # Of an Ethernet frame of 1514 bytes, TCP with timestamps carries 1448.
 LONG_PAYLOAD, LONG_FRAME = 1448, 1514
 PAYLOAD_SHARE = LONG_PAYLOAD / LONG_FRAME
@@ -117,35 +118,15 @@ def lost_share(one: Quality) -> float:
 def loss_inflation(one: Quality) -> float:
     """Return by how much bursts widen the variance of a share of lost packets.
 
-    In Gilbert's chain (Bell System Technical Journal 39, 1960) the good state is left with
-    probability q and the bad one with r = 1 / burst, and the loss is q / (q + r). The states of two
-    packets that are k apart correlate as (1 - q - r) ** k, so the variance of the mean of many is
-    that of independent packets times (1 + c) / (1 - c) with c = 1 - q - r (Gabriel, Biometrika 46,
-    1959, on the successes in dependent trials).
+    In Gilbert's chain the good state is left with probability p and the bad one with r. The states
+    of two packets that are k apart correlate as (1 - p - r) ** k, so the variance of the mean of
+    many is that of independent packets times (1 + c) / (1 - c) with c = 1 - p - r (Gabriel,
+    Biometrika 46, 1959, on the successes in dependent trials).
     """
     if not one.burst or not 0 < one.loss < 1:
         return 1.0
-    leave = 1 / one.burst
-    enter = min(1.0, one.loss * leave / (1 - one.loss))
-    correlation = 1 - leave - enter
+    correlation = 1 - sum(gilbert(one.loss, one.burst))
     return max(1.0, (1 + correlation) / (1 - correlation))
-
-
-def quantile(distribution: Distribution, share: float) -> float:
-    """Return a quantile of a jitter with mean 0 and deviation 1.
-
-    Pareto's is that of shape 3, shifted and scaled to that mean and deviation.
-    """
-    if not isinstance(distribution, str):
-        place = share * (len(distribution) - 1)
-        low = min(int(place), len(distribution) - 2)
-        step = distribution[low + 1] - distribution[low]
-        return distribution[low] + step * (place - low)
-    if distribution == "uniform":
-        return math.sqrt(3) * (2 * share - 1)
-    if distribution == "pareto":
-        return float((1 - share) ** (-1 / 3) - 1.5) / math.sqrt(0.75)
-    return NormalDist().inv_cdf(share)
 
 
 def delays(one: Quality) -> list[float]:
@@ -206,7 +187,7 @@ def why_no_loss(asked: Verdict) -> str:
     if share == 0:
         return "no loss is asked"
     if share < SMALLEST_LOSS:
-        return f"a loss of {_percent(share)} is too small to be seen"
+        return f"a loss of {percent(share)} is too small to be seen"
     if (1 - share) * echoes < LEAST_ECHOES:
         return "too much is lost to ask the far end what came"
     return ""
@@ -226,7 +207,21 @@ def why_no_goodput(asked: Verdict) -> str:
         return "TCP takes packets that overtake for lost ones"
     if any(one.burst and one.loss for one in (asked.there, asked.back)):
         return "bursts of loss stop TCP for longer than a measurement lasts"
+    if streams_needed(asked) > MOST_STREAMS:
+        return f"at this loss not even {MOST_STREAMS} TCP streams fill the link"
     return ""
+
+
+def streams_needed(asked: Verdict) -> int:
+    """Return how many TCP streams it takes to fill a link with a rate.
+
+    Random loss bounds one stream (Mathis et al., 1997); the bound leaves room for twice the rate.
+    """
+    rate, loss = asked.asked_rate, asked.loss_expected
+    if rate is None or loss == 0 or asked.asked_rtt == 0:
+        return 1
+    bound = 1.22 * LONG_PAYLOAD * 8 / (asked.asked_rtt * math.sqrt(loss))
+    return math.ceil(2 * rate / bound)
 
 
 def judge(asked: Verdict, measured: Measured, late: Collection[str] = ()) -> Verdict:
@@ -333,5 +328,6 @@ def _judge_no_loss(pair: Verdict, measured: Measured) -> _Look:
     return pair, FAIL, f"{sent - trips} of {sent} pings were lost, and no loss is asked"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """Return a share as text, to three digits."""
     return show_ratio(float(f"{share:.3g}"))

@@ -23,12 +23,12 @@ from .quality import UNSHAPED, Quality
 from .units import duration, show_duration
 from .verdicts import (
     LONG_FRAME,
-    LONG_PAYLOAD,
     Measured,
     Verdict,
     count_for_loss,
     count_for_trips,
     judge,
+    streams_needed,
     why_no_goodput,
     why_no_loss,
 )
@@ -38,12 +38,10 @@ Matrix = Mapping[str, Mapping[str, Quality]]
 
 PORT = 7068
 RTT, LOSS, GOODPUT = "rtt", "loss", "goodput"
-MODES = ("none", "sample", "all")
 MOST_SAMPLED = 8
 BUDGET_SECONDS = 60.0
 # A pair that fails is measured again: a busy machine may delay one measurement, not three.
 ATTEMPTS = 3
-MOST_STREAMS = 8
 GOODPUT_SECONDS, MOST_GOODPUT_SECONDS = 1.0, 10.0
 # A slow link is watched until so many frames have come, for the last may be only half there.
 LEAST_FRAMES = 60
@@ -271,18 +269,8 @@ def _losses(pair: Pair, asked: Verdict) -> Measurement:
 
 
 def streams(asked: Verdict) -> int:
-    """Return how many TCP streams together can fill the link; 0 if that cannot be measured.
-
-    Random loss bounds one stream (Mathis et al., 1997); the bound leaves room for twice the rate.
-    """
-    rate, loss = asked.asked_rate, asked.loss_expected
-    if rate is None or why_no_goodput(asked):
-        return 0
-    if loss == 0 or asked.asked_rtt == 0:
-        return 1
-    bound = 1.22 * LONG_PAYLOAD * 8 / (asked.asked_rtt * math.sqrt(loss))
-    needed = math.ceil(2 * rate / bound)
-    return needed if needed <= MOST_STREAMS else 0
+    """Return how many TCP streams together can fill the link; 0 if that cannot be measured."""
+    return 0 if why_no_goodput(asked) else streams_needed(asked)
 
 
 def read_answers(what: str, answers: Sequence[Mapping[str, Any]]) -> Measured:

@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 from . import jobs, syscalls
 from .condition import is_up
-from .conditions import After, Count, State, read_after, read_when
 from .errors import DisturbanceError
 from .ledger import Book, Play
 from .stage import Stage
+from .triggers import After, Count, State, read_after, read_when
 
 
 class Judge:

@@ -27,9 +27,9 @@ options:
     choices: [unmounted, readonly, mounted, detached]
   how:
     description:
-      - How the disk goes, with O(condition=unmounted) or O(condition=detached). V(clean) refuses a
-        disk that is in use. V(lazy) lets those who use it go on. V(force) ends them.
-      - As V(clean) if left out.
+      - How the disk goes, with O(condition=unmounted) or O(condition=readonly). V(clean) refuses a
+        disk that is in use. V(lazy) lets those who use it go on. V(force) gives them errors.
+      - As V(clean) if left out. A detached disk is pulled, and always gives errors.
     type: str
     choices: [clean, lazy, force]
   fill:

@@ -366,6 +366,19 @@ def test_a_disk_in_use_is_refused_and_its_user_named(bed):
     assert re.search(r"/data .*is in use by sleep \(pid \d+", told["msg"])
 
 
+def test_what_one_node_refuses_is_done_to_none(bed):
+    before = {node: bed.state(node) for node in ("edge-1", "edge-2")}
+
+    with holding(bed, "edge-2", "/data"):
+        words = ("-e", "node=edge-1,edge-2", "-e", "disk=unmounted", "-e", "cpu=0.1")
+        run = bed.run("ansible-playbook", "perturb.yml", *words)
+
+        assert run.status == 2
+        assert "/data is in use by sleep" in run.output
+        assert bed.layers("edge-1") == bed.layers("edge-2") == {"base"}
+    assert {node: bed.state(node) for node in before} == before
+
+
 @contextlib.contextmanager
 def holding(bed: Bed, node: str, folder: str) -> Iterator[None]:
     script = f"cd {folder} && echo ready && exec sleep 60"
@@ -404,7 +417,7 @@ LINES = [
     ("-e src=edge-1 -e loss=2% -e burst=5 -e duplicate=1% -e delay=5ms -e reorder=1%", 7),
     ("-e node=edge-2 -e fill=50% -e slow=20ms", 1),
     ("-e node=edge-2 -e health=isolated", 7),
-    ("-e node=edge-2 -e disk=detached -e how=lazy", 1),
+    ("-e node=edge-2 -e disk=detached", 1),
 ]
 
 

@@ -248,6 +248,17 @@ def test_a_busy_disk_names_who_uses_it_and_stays_as_it_is(lab: Paths, condition:
     assert ask(lab, condition=condition).changed
 
 
+def test_a_dry_run_says_that_a_disk_is_in_use_and_leaves_it_where_it_is(lab: Paths) -> None:
+    before = mounts(lab)
+
+    with User(lab), pytest.raises(errors.DisturbanceError, match="/data is in use by"):
+        ask(lab, condition="unmounted", dry_run=True)
+    for _ in range(3):
+        assert ask(lab, condition="unmounted", dry_run=True).changed
+
+    assert mounts(lab) == before
+
+
 def test_a_busy_disk_keeps_no_other_from_what_is_stored(lab: Paths) -> None:
     gone = {"condition": "unmounted"}
     layers.save(lab.node(NODE) / disks.STORE, {"base": {}, "test": {"data": gone, "logs": gone}})

@@ -65,7 +65,8 @@ def test_limits_are_the_kernels(three_sites: Paths) -> None:
     assert edge["cpu_now"] == 0.25
     assert edge["memory_now"] == 192 << 20
     used = float(on_node(three_sites, "edge-2", sys.executable, "-S", "-c", BURN))
-    assert used == pytest.approx(2 * 0.25, abs=0.08)
+    # A busy machine gives less than is allowed, and never more.
+    assert 0.1 < used < 2 * 0.25 + 0.08
 
 
 def test_up_again_changes_nothing(three_sites: Paths) -> None:

@@ -138,7 +138,7 @@ def test_a_killed_agent_is_started_again_and_goes_on(three_sites: Paths, seed: i
 
 def test_an_agent_that_was_killed_resumes_in_the_middle(three_sites: Paths) -> None:
     with AgentClient(three_sites) as agent:
-        arm(agent, "slow", "edge-1", "link", LINK, duration=3.0)
+        arm(agent, "slow", "edge-1", "link", LINK, duration=15.0)
         agent.call("timeline-start", timeline="run", t0=now())
         assert eventually(lambda: "5Mbit" in shaped(three_sites))
         ends = agent.call("timeline-list")["timelines"][0]["steps"][0]["ends"]

@@ -14,7 +14,7 @@ from pkgctl.local import paths, testbed
 
 from .conftest import on_node, pkgctl
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.quiet]
 
 TINY = """\
 name: tiny

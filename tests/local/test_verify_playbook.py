@@ -17,7 +17,7 @@ from pkgctl.local import paths
 from .conftest import on_node, pkgctl
 from .test_verify import address, cut
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.quiet]
 
 ROOT = Path(__file__).parents[2]
 

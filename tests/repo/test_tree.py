@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -88,6 +89,18 @@ def test_what_is_copied_to_nodes_imports_the_standard_library_only(path):
 @pytest.mark.parametrize("path", list(files("plugins/module_utils/programs")), ids=name_of)
 def test_every_program_for_nodes_stands_alone(path):
     assert [name for level, name in imports(path) if level > 0] == []
+
+
+def mapped() -> list[str]:
+    """Return the modules in the map of the nodes' code, in its order."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    return re.findall(r"^\| [^|]*\| `([a-z0-9/]+)` \|", page, re.MULTILINE)
+
+
+def test_the_map_of_the_nodes_code_has_every_module_once():
+    there = [str(path.relative_to(NODE_SIDE).with_suffix("")) for path in files(str(NODE_SIDE))]
+
+    assert sorted(mapped()) == sorted(there)
 
 
 def error_classes() -> dict[str, type[errors.PkgctlError]]:

@@ -124,3 +124,15 @@ def test_without_an_agent_only_a_layer_that_may_stay_is_let_through(tmp_path, dr
     arming.lease(here, "slow", None, dry_run=dry_run)
     arming.release(here, "slow")
     assert arming.cancel(here, None, ["link"], dry_run=dry_run) == 0
+
+
+def test_an_agent_that_will_not_call_off_what_it_holds_is_an_error(tmp_path):
+    here = node(tmp_path)
+
+    with (
+        Agent(here, ok=False, error="the journal cannot be written") as agent,
+        pytest.raises(AgentError, match="the journal cannot be written"),
+    ):
+        arming.cancel(here, "slow", ["link"], dry_run=False)
+
+    assert [each["op"] for each in agent.heard] == ["timeline-cancel"]

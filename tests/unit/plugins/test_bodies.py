@@ -134,7 +134,8 @@ def test_what_a_disk_is_told_is_laid_over_what_it_was_told(tmp_path):
     [
         ({"fill": "most"}, "fill: ratio 'most'"),
         ({"size": "64Mb"}, "size: size '64Mb'"),
-        ({"how": "lazy"}, "how: says how a disk goes; needs condition unmounted or detached"),
+        ({"how": "lazy"}, "how: says how a disk goes; needs condition unmounted or readonly"),
+        ({"condition": "detached", "how": "lazy"}, "how: says how a disk goes; needs condition"),
     ],
 )
 def test_a_wrong_option_for_a_disk_is_refused(tmp_path, options, error):

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.pkgctl.testbed.plugins.module_utils import cgroups
-from ansible_collections.pkgctl.testbed.plugins.module_utils.cgroups import Group, Hierarchies
+from ansible_collections.pkgctl.testbed.plugins.module_utils import cgroups, hierarchies
+from ansible_collections.pkgctl.testbed.plugins.module_utils.cgroups import Group
 from ansible_collections.pkgctl.testbed.plugins.module_utils.errors import (
     CapabilityError,
     KernelError,
 )
+from ansible_collections.pkgctl.testbed.plugins.module_utils.hierarchies import Hierarchies
 
 from . import trees
 
@@ -53,17 +54,17 @@ def unified(folder, controllers):
 
 
 def test_hierarchies_of_version_1_are_read_with_those_that_share_a_mount():
-    found = cgroups.read_hierarchies(V1_MOUNTS)
+    found = hierarchies.read(V1_MOUNTS)
 
     assert (found.world, found.v2) == ("v1", None)
     assert found.v1["cpu"] == found.v1["cpuacct"] == Path("/sys/fs/cgroup/cpu,cpuacct")
     assert "cpuset" not in found.v1
-    assert all(found.has(name) and not found.is_unified(name) for name in cgroups.USED)
+    assert all(found.has(name) and not found.is_unified(name) for name in hierarchies.USED)
     assert len(found.roots()) == 5
 
 
 def test_a_unified_hierarchy_that_lists_nothing_is_not_used(tmp_path):
-    found = cgroups.read_hierarchies(V1_MOUNTS + unified(tmp_path, ""))
+    found = hierarchies.read(V1_MOUNTS + unified(tmp_path, ""))
 
     assert found.world == "hybrid"
     assert tmp_path not in found.roots()
@@ -73,7 +74,7 @@ def test_a_unified_hierarchy_that_lists_nothing_is_not_used(tmp_path):
 def test_a_controller_that_the_unified_hierarchy_lists_is_used_there(tmp_path):
     mounts = V1_MOUNTS.replace("rw,memory", "rw,hugetlb") + unified(tmp_path, "memory hugetlb")
 
-    found = cgroups.read_hierarchies(mounts)
+    found = hierarchies.read(mounts)
 
     assert found.world == "hybrid"
     assert found.is_unified("memory")
@@ -82,11 +83,11 @@ def test_a_controller_that_the_unified_hierarchy_lists_is_used_there(tmp_path):
 
 
 def test_the_unified_hierarchy_alone_has_what_is_built_into_it(tmp_path):
-    found = cgroups.read_hierarchies(unified(tmp_path, "cpuset cpu io memory hugetlb pids rdma"))
+    found = hierarchies.read(unified(tmp_path, "cpuset cpu io memory hugetlb pids rdma"))
 
     assert (found.world, found.roots()) == ("v2", [tmp_path])
     assert found.unified == {"cpu", "io", "memory", "pids"}
-    assert all(found.is_unified(name) for name in cgroups.USED)
+    assert all(found.is_unified(name) for name in hierarchies.USED)
 
 
 def test_a_controller_that_is_nowhere_is_named():
@@ -100,7 +101,9 @@ def test_a_controller_that_is_nowhere_is_named():
 def test_a_new_group_is_there_in_every_hierarchy_and_goes_from_all(node):
     assert node.exists()
     assert all(folder.is_dir() for folder in node.folders())
-    assert {name for name in cgroups.USED if node.folder(name).is_dir()} == set(cgroups.USED)
+    assert {name for name in hierarchies.USED if node.folder(name).is_dir()} == set(
+        hierarchies.USED
+    )
 
 
 def test_only_in_version_2_are_controllers_passed_down_to_the_group_but_not_into_it(new, tmp_path):

@@ -34,9 +34,9 @@ def test_a_table_is_shown_a_peer_a_line():
     )
 
 
-def test_changes_are_told_without_rates_and_keys_may_be_in_hexadecimal(tmp_path):
+def test_changes_are_told_and_keys_may_be_in_hexadecimal(tmp_path):
     here = node(tmp_path)
-    changes = [([PAIR, PAIR6.hex()], Quality(rate=5, delay=0.02)), ([PAIR], None)]
+    changes = [([PAIR, PAIR6.hex()], Quality(delay=0.02)), ([PAIR], None)]
 
     with Agent(here) as line:
         delayclient.tell(arming.socket(here), changes)
@@ -44,13 +44,6 @@ def test_changes_are_told_without_rates_and_keys_may_be_in_hexadecimal(tmp_path)
     usual = {"rate": None, "delay": 0.02, "jitter": 0.0, "loss": 0.0}
     pairs = [[[PAIR.hex(), PAIR6.hex()], usual], [[PAIR.hex()], None]]
     assert line.heard == [{"op": "set", "pairs": pairs}]
-
-
-@pytest.mark.parametrize("quality", [Quality(rate=5), Quality(loss=1.0), UNSHAPED])
-def test_a_quality_that_needs_no_delay_line_is_none(quality):
-    ((entry,),) = delayclient._batches([([PAIR], quality)])
-
-    assert entry == [[PAIR.hex()], None]
 
 
 def test_many_changes_are_several_requests():

@@ -1,13 +1,19 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import pytest
 
 from ansible_collections.pkgctl.testbed.plugins.module_utils import journal
 from ansible_collections.pkgctl.testbed.plugins.module_utils.errors import AgentError
 from ansible_collections.pkgctl.testbed.plugins.module_utils.journal import Journal, Moment
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.fixture
@@ -51,6 +57,33 @@ def test_compaction_leaves_what_it_was_given_and_goes_on_after_it(path):
     written.append([{"n": 8}])
 
     assert numbers(path) == [7, 8]
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_what_could_not_be_written_wholly_is_not_there_at_all(path, monkeypatch):
+    written = Journal(path)
+    written.append([{"n": 1}])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(AgentError, match="No space left"):
+            written.append([{"n": 2}, {"n": 3}])
+    written.append([{"n": 4}])
+
+    assert numbers(path) == [1, 4]
+
+
+def test_a_compaction_that_fails_leaves_the_journal_as_it_was(path, monkeypatch):
+    written = Journal(path)
+    written.append([{"n": 1}])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space left"):
+            written.compact([])
+    written.append([{"n": 2}])
+
+    assert numbers(path) == [1, 2]
     assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -69,6 +70,30 @@ def test_a_save_that_fails_leaves_the_old_store(tmp_path):
     assert layers.load(path) == STORED
 
 
+def full(*_):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_a_full_disk_leaves_the_old_store_and_is_an_error_in_words(tmp_path, monkeypatch):
+    path = tmp_path / "quota.json"
+    layers.save(path, STORED)
+    monkeypatch.setattr(os, "fsync", full)
+
+    with pytest.raises(NodeError, match=r"quota\.json cannot be written: No space left"):
+        layers.save(path, {"base": {}})
+
+    assert layers.load(path) == STORED
+    assert [each.name for each in tmp_path.iterdir()] == ["quota.json"]
+
+
+def test_a_store_of_a_node_that_is_gone_cannot_be_held_or_marked(tmp_path):
+    path = tmp_path / "gone" / "quota.json"
+
+    for hold in (layers.locked, layers.working):
+        with pytest.raises(NodeError, match="No such file"), hold(path):
+            pytest.fail("it cannot be held")
+
+
 def test_a_save_replaces_the_file_so_that_a_reader_keeps_the_whole_old_one(tmp_path):
     path = tmp_path / "quota.json"
     layers.save(path, STORED)
@@ -88,8 +113,3 @@ def test_while_one_holds_a_store_nobody_else_can(tmp_path):
 
     fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(other)
-
-
-def test_the_names_beside_the_base_are_told():
-    assert layers.by_name(STORED) == "slow, tight"
-    assert layers.by_name({"base": {}}) == "none"

@@ -1,11 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import errno
+import os
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ansible_collections.pkgctl.testbed.plugins.module_utils import ledger
+from ansible_collections.pkgctl.testbed.plugins.module_utils.errors import AgentError
 from ansible_collections.pkgctl.testbed.plugins.module_utils.ledger import (
     Book,
     Ledger,
@@ -140,6 +144,27 @@ def test_a_book_is_the_same_when_it_is_opened_again(tmp_path):
     book.note(lease_record("edge-1", "slow", 60.0, 100.0))
 
     assert shown(Book(path)) == shown(book)
+
+
+def test_what_is_over_is_over_though_nobody_can_write_it_down(tmp_path, monkeypatch):
+    path = tmp_path / "journal.jsonl"
+    book = Book(path)
+    book.note(armed("run", step()), started("run"))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(AgentError, match="No space left"):
+            book.note({"do": "done", "slot": list(step().slot)})
+        assert list(book.plays) == [step().slot]
+        book.settle({"do": "done", "slot": list(step().slot)})
+        assert list(book.plays) == []
+        assert list(Book(path).plays) == [step().slot]
+
+    book.settle(lease_record("edge-1", "slow", 60.0, 100.0))
+    assert Book(path).leases["edge-1", "slow"].ends == 100.0
 
 
 def test_a_journal_that_grew_is_written_anew(tmp_path, monkeypatch):

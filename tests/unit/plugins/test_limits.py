@@ -34,6 +34,9 @@ def test_every_limit_that_a_node_knows_can_be_read():
     [
         ({"cpu": "0"}, "cpu: cpu '0' must be above zero"),
         ({"memory": 0}, "memory: size 0 must be above zero"),
+        ({"memory": "128"}, "memory: size '128' has no unit; did you mean 128Mi?"),
+        ({"memory": 128.0}, "memory: size 128.0 has no unit; did you mean 128.0Mi?"),
+        ({"io": "10/s"}, "io: size '10' has no unit; did you mean 10Mi?"),
         ({"io": "fast"}, "io: size 'fast' is no quantity"),
         ({"pids": "1e3"}, "pids: '1e3' is no whole number above zero"),
         ({"pids": True}, "pids: True is no whole number above zero"),

@@ -35,8 +35,6 @@ class EveryKind(nlmsg):
 def test_each_kind_of_attribute_is_read_by_the_witness_as_it_was_meant():
     body = struct.pack("=I", 5) + b"".join(
         [
-            netlink.u8(1, 200),
-            netlink.u16(2, 60_000),
             netlink.u32(3, 4_000_000_000),
             netlink.u64(4, 1 << 40),
             netlink.be32(5, 7067),
@@ -48,8 +46,6 @@ def test_each_kind_of_attribute_is_read_by_the_witness_as_it_was_meant():
     seen = read(Message(99, 0, body), EveryKind)
 
     assert plain(seen) == {
-        "BYTE": 200,
-        "SHORT": 60_000,
         "WORD": 4_000_000_000,
         "LONG": 1 << 40,
         "NETWORK": 7067,
@@ -77,12 +73,12 @@ def test_nested_attributes_are_read_back_without_their_flag():
 
 
 def test_attributes_of_one_type_are_listed_in_order():
-    packed = netlink.u8(1, 1) + netlink.u8(1, 2)
+    packed = netlink.attribute(1, b"\1") + netlink.attribute(1, b"\2")
 
     assert list(netlink.attribute_list(packed)) == [(1, b"\1"), (1, b"\2")]
 
 
 def test_a_broken_attribute_ends_the_list():
-    packed = netlink.u8(1, 1) + struct.pack("=HH", 0, 9) + netlink.u8(2, 2)
+    packed = netlink.attribute(1, b"\1") + struct.pack("=HH", 0, 9) + netlink.attribute(2, b"\2")
 
     assert list(netlink.attribute_list(packed)) == [(1, b"\1")]

@@ -46,10 +46,12 @@ class World:
         self.refuses = None
         self.has_agent = True
         self.called_off = 0
+        self.cancels = True
 
     def set_layer(self, identity, kind, layer, body, *, force=False, dry_run=False):
-        self.told.append((f"{'foresee' if dry_run else 'set'} {kind}", layer, body, force))
-        if kind == self.refuses:
+        step = f"{'foresee' if dry_run else 'set'} {kind}"
+        self.told.append((step, layer, body, force))
+        if self.refuses in (kind, step):
             raise DisturbanceError(f"{kind}: no")
         return Change(True, "", "", [f"{kind}"])
 
@@ -60,9 +62,11 @@ class World:
 
     def cancel(self, identity, layer, asked, *, dry_run):
         self.told.append(("cancel", layer, [*asked], dry_run))
+        if not self.cancels:
+            raise AgentError("the journal cannot be written")
         return self.called_off
 
-    def release(self, identity, layer, *, dry_run=False):
+    def release(self, identity, layer):
         self.told.append(("release", layer))
 
     def arm(self, identity, layer, bodies, times, timeline, *, dry_run):
@@ -108,6 +112,15 @@ def test_a_dry_run_sets_nothing_but_sees_whether_there_is_an_agent(world):
     world.has_agent = False
     with pytest.raises(AgentError):
         parts.set_quota(options(cpu="0.2"), dry_run=True)
+
+
+def test_what_is_refused_after_all_leaves_no_lease_for_a_later_layer_of_that_name(world):
+    world.refuses = "set disk"
+
+    with pytest.raises(DisturbanceError, match="disk: no"):
+        parts.set_disk(options(condition="unmounted"), dry_run=False)
+
+    assert world.order == ["foresee disk", "lease", "set disk", "release"]
 
 
 def test_what_is_refused_leaves_nothing_half_done(world):
@@ -157,6 +170,15 @@ def test_a_layer_that_goes_is_called_off_first_and_its_lease_dropped_last(world)
         "release",
     ]
     assert all(each[2] is None for each in world.told if each[0].startswith("set"))
+
+
+def test_a_layer_goes_though_the_agent_does_not_call_off_what_is_to_come_of_it(world):
+    world.cancels = False
+
+    with pytest.raises(AgentError, match="journal"):
+        parts.set_quota(options(state="absent"), dry_run=False)
+
+    assert world.order == ["foresee quota", "cancel", "set quota"]
 
 
 def test_a_dry_run_of_healing_calls_nothing_off(world):

@@ -158,6 +158,7 @@ def test_words_without_a_value_count_as_not_given():
         ({"partition": "no"}, "nothing to do: give one of"),
         ({"src": "edge-1", "cpu": 1, "node": "edge-1"}, "src: chooses links; give one of bw"),
         ({"direction": "to", "cpu": 1}, "direction: chooses links; give one of bw"),
+        ({"direction": "to", "bw": "1mbit"}, "direction: leads to or from an end, and none is"),
         ({"dst": "edge-1", "bw": "1mbit", "cpu": 1}, "cpu: dst chooses links; say which nodes"),
         ({"src": "edge-1", "bw": "1mbit", "node": "edge-2"}, "node: contradicts src"),
         ({"bw": "1mbit", "direction": "up"}, "direction: 'up' is none of to, from, both"),

@@ -8,6 +8,7 @@ import pytest
 from ansible_collections.pkgctl.testbed.plugins.module_utils import (
     cgroups,
     clamping,
+    hierarchies,
     layers,
     quotas,
 )
@@ -183,7 +184,7 @@ def test_a_throttle_that_is_refused_says_what_and_where(tmp_path, clamped):
 def test_a_machine_that_cannot_throttle_has_no_throttles(tmp_path):
     machine = trees.v1(tmp_path)
     bare = {name: path for name, path in machine.v1.items() if name != "blkio"}
-    node = cgroups.Group(trees.NODE, cgroups.Hierarchies(bare, None, frozenset()))
+    node = cgroups.Group(trees.NODE, hierarchies.Hierarchies(bare, None, frozenset()))
     node.create()
     node.set_cpu(1.0)
     node.set_memory(MIB)

@@ -78,6 +78,11 @@ def test_a_selector_that_names_nothing_here_says_what_is_near(value, error):
     assert str(caught.value).startswith(error)
 
 
+def test_where_no_node_has_a_label_that_is_said():
+    with pytest.raises(ValueError, match=r"no node has the label 'gpu=yes'; there are none$"):
+        selection.read("src", "label:gpu=yes").choose(NODES[3:])
+
+
 @pytest.mark.parametrize(
     "value",
     [

@@ -158,6 +158,7 @@ def test_a_wrong_throttle_is_refused(given, error):
     ("given", "options"),
     [
         ({"disk": "unmounted", "how": "lazy"}, {"condition": "unmounted", "how": "lazy"}),
+        ({"disk": "readonly", "how": "force"}, {"condition": "readonly", "how": "force"}),
         ({"disk": "data:detached"}, {"disk": "data", "condition": "detached"}),
         ({"fill": "90%"}, {"fill": "90%"}),
         (
@@ -177,8 +178,8 @@ def test_a_disk_goes_is_filled_and_resized(given, options):
 @pytest.mark.parametrize(
     ("given", "error"),
     [
-        ({"how": "lazy"}, "how: says how a disk goes; give disk=unmounted or disk=detached too"),
-        ({"disk": "readonly", "how": "force"}, "how: says how a disk goes"),
+        ({"how": "lazy"}, "how: says how a disk goes; give disk=unmounted or disk=readonly too"),
+        ({"disk": "detached", "how": "force"}, "how: says how a disk goes"),
         ({"disk": "unmounted", "how": "softly"}, "how: 'softly' is none of clean, lazy, force"),
         ({"disk": "unmounted", "fill": "9%"}, "fill: means nothing on a disk that is unmounted"),
         ({"disk": "detached", "disk_size": "1Mi"}, "disk_size: means nothing on a disk that is"),

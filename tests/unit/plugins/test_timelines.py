@@ -357,6 +357,27 @@ def test_a_node_that_is_gone_is_not_waited_for(agent, clock):
     assert agent.listed() == {}
 
 
+def test_what_flaps_for_ever_on_a_node_that_is_gone_is_over(agent, clock):
+    agent.arm(flap={"on": 1.0, "off": 1.0}, lease=None)
+    agent.start()
+    clock.pass_to(101.5)
+    agent.stage.nodes.remove("edge-1")
+    clock.pass_to(110.0)
+
+    assert [each["error"] for each in agent.events] == [None, None, "there is no node 'edge-1'"]
+    assert agent.listed() == {}
+    assert list(agent.book.records()) == []
+
+
+def test_what_was_switched_already_is_not_due_any_more(agent, clock):
+    agent.arm("stays")
+    agent.arm("slow", start=5.0, duration=1.0)
+    agent.start()
+    clock.pass_to(101.0)
+
+    assert agent.timelines.next_due() == pytest.approx(104.5)  # It is made ready before.
+
+
 def test_a_ramp_that_cannot_keep_up_leaves_steps_out(agent, clock):
     agent.arm(ramp={"seconds": 1.0, "steps": 10}, duration=5.0)
     agent.start(t0=99.45)

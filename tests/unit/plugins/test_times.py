@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ansible_collections.pkgctl.testbed.plugins.module_utils.conditions import (
-    After,
-    Count,
-    State,
-    read_after,
-    read_when,
-)
 from ansible_collections.pkgctl.testbed.plugins.module_utils.times import (
     DEFAULT_LEASE,
     Flap,
     Ramp,
     Repeat,
     Times,
+)
+from ansible_collections.pkgctl.testbed.plugins.module_utils.triggers import (
+    After,
+    Count,
+    State,
+    read_after,
+    read_when,
 )
 
 

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -115,7 +116,7 @@ def test_wrong_delays_are_refused_with_file_and_line(text, error):
     assert str(caught.value).startswith(error)
 
 
-def test_a_file_is_found_in_the_first_folder_that_has_it(tmp_path):
+def test_a_file_is_found_in_the_first_folder_that_has_it(tmp_path, monkeypatch):
     near, far = tmp_path / "near", tmp_path / "far"
     near.mkdir()
     far.mkdir()
@@ -123,6 +124,8 @@ def test_a_file_is_found_in_the_first_folder_that_has_it(tmp_path):
 
     assert tracefiles.find("seen.txt", near, far) == str(far / "seen.txt")
     assert tracefiles.find("other.txt", near, far) == "other.txt"
+    monkeypatch.chdir(far)
+    assert tracefiles.find("seen.txt", Path()) == str(far / "seen.txt")
     assert tracefiles.beside(near, far)("seen.txt") == "far"
 
 

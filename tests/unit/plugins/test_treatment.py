@@ -12,8 +12,7 @@ from ansible_collections.pkgctl.testbed.plugins.module_utils.quality import Qual
 from ansible_collections.pkgctl.testbed.plugins.module_utils.treatment import (
     Treatment,
     deviate,
-    gilbert,
-    harm,
+    impairment,
     is_single,
 )
 
@@ -178,13 +177,6 @@ def test_the_lengths_of_bursts_are_geometric():
     assert stats.chisquare(observed, expected).pvalue > 1e-4
 
 
-def test_a_loss_that_short_bursts_cannot_reach_has_longer_ones():
-    p, r = gilbert(0.9, 2.0)
-
-    assert p == 1.0
-    assert p / (p + r) == pytest.approx(0.9)
-
-
 def test_a_bad_spell_outlives_a_change_of_the_loss():
     lossy = (treatment(seed=seed, loss=0.5, burst=1e9) for seed in range(100))
     before = next(pair for pair in lossy if pair.loses())
@@ -195,9 +187,9 @@ def test_a_bad_spell_outlives_a_change_of_the_loss():
 
 
 def test_what_a_quality_asks_of_the_delay_line_is_all_but_its_rate():
-    assert harm(Quality(rate=5, delay=0.01)) == Quality(delay=0.01)
-    assert harm(Quality(rate=5)) is None
-    assert harm(Quality(loss=1.0, delay=0.1)) is None
+    assert impairment(Quality(rate=5, delay=0.01)) == Quality(delay=0.01)
+    assert impairment(Quality(rate=5)) is None
+    assert impairment(Quality(loss=1.0, delay=0.1)) is None
 
 
 def test_super_packets_are_taken_apart_only_where_each_frame_is_judged_by_itself():

@@ -164,8 +164,9 @@ UNFILLABLE = {
 
 
 @pytest.mark.parametrize("quality", UNFILLABLE.values(), ids=UNFILLABLE.keys())
-def test_a_rate_that_streams_cannot_show_is_not_measured(quality):
+def test_a_rate_that_streams_cannot_show_is_not_measured_and_says_why(quality):
     assert verification.streams(ask(quality, quality)) == 0
+    assert verification.why_no_goodput(ask(quality, quality)) not in ("", "not measured")
 
 
 def test_the_answers_of_probes_are_read():

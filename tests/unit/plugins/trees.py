@@ -5,11 +5,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ansible_collections.pkgctl.testbed.plugins.module_utils.cgroups import (
-    USED,
-    Group,
-    Hierarchies,
-)
+from ansible_collections.pkgctl.testbed.plugins.module_utils.cgroups import Group
+from ansible_collections.pkgctl.testbed.plugins.module_utils.hierarchies import USED, Hierarchies
 
 NODE = "pkgctl/test/nodes/edge-1"
 _V2_CONTROLLERS = frozenset({"cpu", "memory", "pids", "io"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from . import syscalls
@@ -46,13 +46,40 @@ def returning(*kinds: str) -> Iterator[None]:
 
 
 def enter(pins: Path, *kinds: str) -> None:
-    """Enter the namespaces that are pinned in a folder."""
-    held = [
-        (kind, os.open(pins / kind, os.O_RDONLY | os.O_CLOEXEC)) for kind in KINDS if kind in kinds
-    ]
-    for kind, descriptor in held:
-        syscalls.setns(descriptor, KINDS[kind])
-        os.close(descriptor)
+    """Enter the namespaces that are pinned in a folder.
+
+    Raises:
+        OSError: if one is not there; then none was entered.
+    """
+    with ExitStack() as opened:
+        held = {}
+        for kind in (each for each in KINDS if each in kinds):
+            held[kind] = os.open(pins / kind, os.O_RDONLY | os.O_CLOEXEC)
+            opened.callback(os.close, held[kind])
+        for kind, descriptor in held.items():
+            syscalls.setns(descriptor, KINDS[kind])
+
+
+@contextmanager
+def in_network(pin: Path) -> Iterator[None]:
+    """Be in a pinned network namespace while the block runs; a socket made there stays there.
+
+    Raises:
+        OSError: if there is none.
+    """
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        there = os.open(pin, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            syscalls.setns(there, syscalls.CLONE_NEWNET)
+        finally:
+            os.close(there)
+        try:
+            yield
+        finally:
+            syscalls.setns(home, syscalls.CLONE_NEWNET)
+    finally:
+        os.close(home)
 
 
 @contextmanager
