@@ -128,11 +128,13 @@ def _play(playbook: str, words: Mapping[str, Any], testbed: str | None, *, dry_r
     """
     from pkgctl import playbook as playbooks
     from pkgctl.experiment import disturb
+    from pkgctl.local.holding import require_root
     from pkgctl.local.paths import paths
 
     place = paths(testbed)
     words = disturb.located(words, Path.cwd())
     disturb.check(playbook, words, place)
+    require_root()
     return playbooks.play(playbook, words, testbed=place.name, check=dry_run)
 
 

@@ -61,6 +61,7 @@ def verify(
       pkgctl verify --read-back-only
     """  # noqa: D301 - the \b keeps click from filling the lines
     from pkgctl.local import readback
+    from pkgctl.local.holding import require_root
     from pkgctl.local.paths import paths
 
     place = paths(name)
@@ -70,6 +71,7 @@ def verify(
         raise click.UsageError(f"{' and '.join(modes)} exclude one another")
     mode = "all" if everything else "sample"
     pairs, seconds = _chosen(place, mode, sample or None, texts, budget, seed)
+    require_root()
     drift = readback.drift(place)
     verdicts = [] if drift or read_back_only else _measure(place, pairs, seconds)
     _show(drift, verdicts, output, read_back_only=read_back_only)

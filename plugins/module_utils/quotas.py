@@ -71,8 +71,14 @@ def check(limits: Limits) -> None:
             raise DisturbanceError(f"{key}: unknown limit; known are {', '.join(KEYS)}")
         if limit <= 0:
             raise DisturbanceError(f"{key}: must be above zero, not {limit}")
+        if key == "memory" and limit < _page():
+            raise DisturbanceError(f"memory: must be a page ({show_size(_page())}) at least")
         if key == "cpu" and limit < 0.01:
             raise DisturbanceError(f"cpu: the kernel's smallest share is 10m, not {limit}")
+
+
+def _page() -> int:
+    return os.sysconf("SC_PAGE_SIZE")
 
 
 def composed(stored: layers.Layers) -> dict[str, Number]:
@@ -93,7 +99,7 @@ def wanted_state(limits: Limits, devices: list[str]) -> State:
         if kind in limits
     }
     memory, pids = limits.get("memory"), limits.get("pids")
-    page = os.sysconf("SC_PAGE_SIZE")
+    page = _page()
     return State(
         cpu=_as_kernel(limits.get("cpu")),
         memory=None if memory is None else int(memory) // page * page,

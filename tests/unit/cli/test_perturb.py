@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
+
 import pytest
 from click.testing import CliRunner
 
@@ -22,6 +24,7 @@ def played(monkeypatch):
     monkeypatch.setattr(playbook, "play", play)
     monkeypatch.setattr(disturb, "check", lambda *_: None)
     monkeypatch.setattr(precondition, "foresee", lambda *_: [])
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     return plays
 
 
@@ -59,6 +62,17 @@ def test_what_is_given_twice_or_is_no_word_is_refused(played, line, message):
 
     assert result.exit_code == 2
     assert message in result.stderr
+    assert played == []
+
+
+@pytest.mark.parametrize("line", ["perturb bw=5mbit", "heal"])
+def test_who_is_not_root_is_told_so_at_once(played, monkeypatch, line):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    result = invoke(*line.split())
+
+    assert result.exit_code == 3
+    assert "needs root: run it with sudo" in result.stderr
     assert played == []
 
 

@@ -324,3 +324,8 @@ def test_the_namesake_of_a_clamped_child_that_went_keeps_its_own_limit(tmp_path,
     cpu_to(node, 1.0, clamped)
 
     assert second.cpu() == 0.1
+
+
+def test_memory_of_less_than_a_page_is_refused():
+    with pytest.raises(DisturbanceError, match=r"memory: must be a page \(4Ki\) at least"):
+        quotas.check({"memory": 1024})
