@@ -78,7 +78,8 @@ def test_each_part_has_its_own_verdict_and_tolerance():
         "pass", "fail", "pass",
     )  # fmt: skip
     assert row["tolerance_rtt"] == pytest.approx(0.002)
-    assert row["tolerance_goodput"] == pytest.approx(0.05 * 10**7 * 1448 / 1514)
+    assert row["goodput_expected"] == pytest.approx(0.995 * 10**7 * 1448 / 1514)
+    assert row["tolerance_goodput"] == pytest.approx(0.055 * 10**7 * 1448 / 1514)
     assert row["tolerance_loss"] == pytest.approx(2.6 * math.sqrt(0.01 * 0.99 / 1000), abs=0.001)
     assert "there" not in row
 
