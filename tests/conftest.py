@@ -8,8 +8,15 @@ import os
 from functools import cache
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET = 0x20000, 0x4000000, 0x8000000, 0x40000000
+
+# A busy machine is slow, and that is no failure; the same examples each time make one repeatable.
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

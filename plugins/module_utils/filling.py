@@ -20,6 +20,7 @@ Number = int | float
 # In which the kernel counts what a file has.
 _UNIT = 512
 _NEAR_BLOCKS = 16
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +122,16 @@ def _allocate(file: Path, size: int) -> None:
 
 
 def _extend(opened: int, size: int) -> None:
-    try:
-        os.posix_fallocate(opened, 0, size)
-    except OSError as error:
-        # That is how it ends where these records are what does not fit any more.
-        near = os.fstat(opened).st_blocks * _UNIT
-        if error.errno != errno.ENOSPC or not is_near(near, size, os.fstat(opened).st_blksize):
-            raise
+    for attempt in range(_ATTEMPTS):
+        try:
+            return os.posix_fallocate(opened, 0, size)
+        except OSError as error:
+            # That is how it ends where these records are what does not fit any more.
+            near = os.fstat(opened).st_blocks * _UNIT
+            if error.errno == errno.ENOSPC and is_near(near, size, os.fstat(opened).st_blksize):
+                return None
+            if error.errno != errno.ENOSPC or attempt == _ATTEMPTS - 1:
+                raise
+        # What was given back a moment ago is free only when the journal has it.
+        os.fsync(opened)
+    return None
