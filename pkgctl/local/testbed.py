@@ -194,4 +194,3 @@ def _remove_node(name: str, node: Mapping[str, Any], paths: Paths) -> None:
     shutil.rmtree(paths.node(name), ignore_errors=True)
     shutil.rmtree(paths.disks(name), ignore_errors=True)
     group.remove()
-    channel.call(paths.agent / delayclient.SOCKET, "reload", node=name)

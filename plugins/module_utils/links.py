@@ -91,32 +91,23 @@ def change(
     egress, ingress = egress or {}, ingress or {}
     identity.check_peers({**egress, **ingress})
     path = Path(identity.directory, STORE)
-    with layers.locked(path):
-        stored = layers.load(path)
-        fresh = layers.changed(stored, layer, body(egress, ingress) if present else None)
-        with _opened(identity, kernel) as tables:
-            step = _Step(identity, tables, delays or _delays(identity), stored, fresh)
-            return step.perform(path, dry_run=dry_run)
+    content = body(egress, ingress) if present else None
+    with layers.locked(path), _opened(identity, kernel) as tables:
+        step = _step(identity, tables, delays or _delays(identity), layer, content)
+        return step.perform(path, dry_run=dry_run)
 
 
-def converge(
-    identity: Identity,
-    *,
-    dry_run: bool = False,
-    kernel: Kernel | None = None,
-    delays: Path | None = None,
-) -> Change:
+def converge(identity: Identity, *, dry_run: bool = False) -> Change:
     """Bring the kernel and the delay line to what the stored layers ask for, whatever they have.
 
-    The arguments are those of change. The actions of a dry run are the drift.
+    The caller is in the node's network namespace. The actions of a dry run are the drift.
 
     Raises:
         DisturbanceError: one line.
     """
     path = Path(identity.directory, STORE)
-    with layers.locked(path), _opened(identity, kernel) as tables:
-        stored = layers.load(path)
-        where = delays or _delays(identity)
+    with layers.locked(path), Kernel.here(identity.interface) as tables:
+        stored, where = layers.load(path), _delays(identity)
         step = _Step(identity, tables, where, stored, stored, known=_heard(identity, where))
         return step.perform(path, dry_run=dry_run)
 
@@ -139,9 +130,20 @@ def prepare(
     identity.check_peers({**egress, **ingress})
     path = Path(identity.directory, STORE)
     stamps = _stamps(identity)
-    stored = layers.load(path)
-    fresh = layers.changed(stored, layer, body(egress, ingress) if present else None)
-    return Prepared(path, stamps, _Step(identity, kernel, delays, stored, fresh))
+    content = body(egress, ingress) if present else None
+    return Prepared(path, stamps, _step(identity, kernel, delays, layer, content))
+
+
+def _step(
+    identity: Identity,
+    kernel: Kernel,
+    delays: Path,
+    layer: str | None,
+    content: layers.Body | None,
+) -> _Step:
+    """Return the way from what is stored now to a layer's new content."""
+    stored = layers.load(Path(identity.directory, STORE))
+    return _Step(identity, kernel, delays, stored, layers.changed(stored, layer, content))
 
 
 @dataclass(frozen=True, slots=True)
