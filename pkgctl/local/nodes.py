@@ -21,7 +21,8 @@ from pkgctl.errors import MissingCapability, TestbedError
 from pkgctl.local import namespaces
 from pkgctl.local.namespaces import Root, Sockets
 from pkgctl.local.paths import Paths
-from pkgctl.local.planning import GATEWAY, INTERFACE, NETWORK, NETWORK6, Plan, second
+from pkgctl.local.planning import INTERFACE, Plan
+from pkgctl.nodeplan import GATEWAY, NETWORK, NETWORK6, hardware, second
 from pkgctl.nodeside import (
     cgroups,
     disks,
@@ -230,11 +231,6 @@ def _toward(node: Identity, index: int) -> list[wire.Message]:
             rtnl.neighbour(index, address, hardware(node.address)),
         )
     ]
-
-
-def hardware(address: str) -> bytes:
-    """Return a locally administered hardware address made of an IPv4 address."""
-    return bytes((2, 0, *(int(part) for part in address.split("."))))
 
 
 def make_switch(paths: Paths) -> None:

@@ -6,27 +6,21 @@ Nothing here touches the machine.
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from pkgctl.errors import SpecError
+from pkgctl import nodeplan
 from pkgctl.local.paths import Paths
+from pkgctl.network import Matrix
+from pkgctl.nodeplan import allocate, matrix_from_dict, matrix_to_dict
 from pkgctl.nodeside import identity as ids
 from pkgctl.nodeside import quality as qualities
 from pkgctl.topology import Node, Topology
 
-NETWORK = ipaddress.IPv4Network("10.77.0.0/16")
-GATEWAY = str(NETWORK[-2])
-# A node has the same number in both networks.
-NETWORK6 = ipaddress.IPv6Network("fd77:7067::/64")
 INTERFACE = "eth0"
-# A class number is a node's number in the network: HTB has room for so many.
-MOST_NODES = 0x6000
 
 Quality = qualities.Quality
-Matrix = Mapping[str, Mapping[str, Quality]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,44 +60,8 @@ class Plan:
         }
 
     def _node(self, node: Node, paths: Paths) -> dict[str, Any]:
-        known = self.nodes[node.name]
-        return {
-            "site": node.site,
-            "kind": node.kind,
-            "role": node.role,
-            "labels": dict(node.labels),
-            "address": known.address,
-            "address6": known.address6,
-            "interface": known.interface,
-            "cpu": node.cpu,
-            "memory": node.memory,
-            "pids": node.pids,
-            "access_up": node.access_up,
-            "access_down": node.access_down,
-            "disks": {
-                name: {"size": disk.size, "mount": disk.mount} for name, disk in node.disks.items()
-            },
-            "namespaces": str(paths.namespaces(node.name)),
-            "cgroup": known.cgroup,
-            "directory": str(paths.node(node.name)),
-        }
-
-
-def matrix_to_dict(matrix: Matrix) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return a matrix of plain numbers; equal cells share one dictionary."""
-    known = {cell: cell.to_dict() for row in matrix.values() for cell in row.values()}
-    return {
-        source: {target: known[cell] for target, cell in row.items()}
-        for source, row in matrix.items()
-    }
-
-
-def matrix_from_dict(links: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> Matrix:
-    """Return the matrix that matrix_to_dict wrote."""
-    return {
-        source: {target: Quality.from_dict(cell) for target, cell in row.items()}
-        for source, row in links.items()
-    }
+        described = nodeplan.describe(node, self.nodes[node.name])
+        return {**described, "namespaces": str(paths.namespaces(node.name))}
 
 
 def plan(
@@ -125,71 +83,26 @@ def plan(
         SpecError: if there are more nodes than addresses.
     """
     addresses = allocate([node.name for node in topology.nodes], known or {})
-    seconds = {name: second(address) if ipv6 else "" for name, address in addresses.items()}
-    nodes = {node.name: _identity(node, addresses, seconds, paths) for node in topology.nodes}
+
+    def settle(node: Node) -> dict[str, Any]:
+        return {
+            "testbed": paths.name,
+            "interface": INTERFACE,
+            "cgroup": f"{paths.cgroup}/nodes/{node.name}",
+            "disks": _disks(node),
+            "directory": str(paths.node(node.name)),
+        }
+
+    nodes = nodeplan.identities(topology.nodes, addresses, settle, ipv6=ipv6)
     download = {node.name: node.access_down for node in topology.nodes if node.access_down}
     return Plan(topology, nodes, download, topology.matrix())
 
 
-def allocate(names: Iterable[str], known: Mapping[str, str]) -> dict[str, str]:
-    """Return an address for each name: the known one, else the lowest that is free.
-
-    Raises:
-        SpecError: if there are more names than addresses.
-    """
-    wanted = list(names)
-    if len(wanted) > MOST_NODES:
-        raise SpecError(
-            f"{len(wanted)} nodes are too many for one machine: {MOST_NODES} is the most"
-        )
-    kept = {name: known[name] for name in wanted if name in known}
-    taken = {int(ipaddress.IPv4Address(address)) for address in kept.values()}
-    first = int(NETWORK.network_address) + 1
-    free = (number for number in range(first, first + MOST_NODES) if number not in taken)
+def _disks(node: Node) -> dict[str, ids.Disk]:
     return {
-        name: kept[name] if name in kept else str(ipaddress.IPv4Address(next(free)))
-        for name in wanted
-    }
-
-
-def second(address: str) -> str:
-    """Return the IPv6 address of whoever has an IPv4 address in NETWORK."""
-    number = int(ipaddress.IPv4Address(address)) - int(NETWORK.network_address)
-    return str(NETWORK6[number])
-
-
-def _identity(
-    node: Node, addresses: Mapping[str, str], seconds: Mapping[str, str], paths: Paths
-) -> ids.Identity:
-    disks = {
         name: ids.Disk(f"{ids.DIRECTORY}/disks/{name}.img", disk.mount, disk.size)
         for name, disk in node.disks.items()
     }
-    return ids.Identity(
-        name=node.name,
-        testbed=paths.name,
-        interface=INTERFACE,
-        address=addresses[node.name],
-        network=str(NETWORK),
-        peers={name: address for name, address in addresses.items() if name != node.name},
-        access=node.access_up,
-        cgroup=f"{paths.cgroup}/nodes/{node.name}",
-        cpu=node.cpu,
-        memory=node.memory,
-        pids=node.pids,
-        disks=disks,
-        directory=str(paths.node(node.name)),
-        address6=seconds[node.name],
-        peers6={name: each for name, each in seconds.items() if each and name != node.name},
-    )
-
-
-def hosts_file(nodes: Mapping[str, ids.Identity]) -> str:
-    """Return the /etc/hosts of all nodes; of a name's two addresses programs take IPv4 first."""
-    lines = ["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback"]
-    lines += [f"{known.address} {name}" for name, known in nodes.items()]
-    lines += [f"{known.address6} {name}" for name, known in nodes.items() if known.address6]
-    return "".join(f"{line}\n" for line in lines)
 
 
 @dataclass(frozen=True, slots=True)

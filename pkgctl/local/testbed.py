@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pkgctl import nodeplan
 from pkgctl.errors import PkgctlError, TestbedError
 from pkgctl.local import foresight, namespaces, nodes, planning
 from pkgctl.local.holding import Outcome, explained, locked, require_root
@@ -115,7 +116,7 @@ def _lay_out(plan: planning.Plan, paths: Paths) -> None:
         (paths.run / name).mkdir()
     paths.images.mkdir(parents=True, exist_ok=True, mode=0o700)
     _mount_private(paths.pins, "size=1m,mode=700")
-    paths.hosts.write_text(planning.hosts_file(plan.nodes))
+    paths.hosts.write_text(nodeplan.hosts_file(plan.nodes))
     cgroups.group(f"{paths.cgroup}/agent").create()
 
 
@@ -155,7 +156,7 @@ def _change(
         return todo.lines
     for name in todo.removed:
         _remove_node(name, before["nodes"][name], paths)
-    paths.hosts.write_text(planning.hosts_file(plan.nodes))
+    paths.hosts.write_text(nodeplan.hosts_file(plan.nodes))
     nodes.Builder(paths, plan).make(todo.made)
     for name, node in plan.nodes.items():
         if name not in todo.made:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pkgctl import topology
+from pkgctl import nodeplan, topology
 from pkgctl.errors import SpecError
 from pkgctl.local import planning
 from pkgctl.local.paths import Paths
@@ -54,13 +54,13 @@ def compare(before, after):
 
 
 def test_addresses_are_given_in_order():
-    assert planning.allocate(["a", "b"], {}) == {"a": "10.77.0.1", "b": "10.77.0.2"}
+    assert nodeplan.allocate(["a", "b"], {}) == {"a": "10.77.0.1", "b": "10.77.0.2"}
 
 
 def test_known_addresses_are_kept_and_freed_ones_given_again():
     known = {"b": "10.77.0.2", "gone": "10.77.0.1", "c": "10.77.0.9"}
 
-    assert planning.allocate(["c", "b", "new", "newer"], known) == {
+    assert nodeplan.allocate(["c", "b", "new", "newer"], known) == {
         "c": "10.77.0.9",
         "b": "10.77.0.2",
         "new": "10.77.0.1",
@@ -69,16 +69,16 @@ def test_known_addresses_are_kept_and_freed_ones_given_again():
 
 
 def test_no_address_is_given_twice_nor_is_the_gateways():
-    found = planning.allocate(map(str, range(planning.MOST_NODES)), {})
+    found = nodeplan.allocate(map(str, range(nodeplan.MOST_NODES)), {})
 
-    assert len(set(found.values())) == planning.MOST_NODES
-    assert planning.GATEWAY not in found.values()
-    assert all(ipaddress.ip_address(each) in planning.NETWORK for each in found.values())
+    assert len(set(found.values())) == nodeplan.MOST_NODES
+    assert nodeplan.GATEWAY not in found.values()
+    assert all(ipaddress.ip_address(each) in nodeplan.NETWORK for each in found.values())
 
 
 def test_more_nodes_than_classes_are_refused():
-    with pytest.raises(SpecError, match="24577 nodes are too many for one machine: 24576"):
-        planning.allocate(map(str, range(planning.MOST_NODES + 1)), {})
+    with pytest.raises(SpecError, match="24577 nodes are too many for one testbed: 24576"):
+        nodeplan.allocate(map(str, range(nodeplan.MOST_NODES + 1)), {})
 
 
 def test_a_node_knows_itself_and_its_peers(planned):
@@ -127,19 +127,19 @@ def test_the_description_says_where_each_node_is(planned):
 def test_a_matrix_comes_back_from_plain_numbers(planned):
     matrix = planned().matrix
 
-    plain = json.loads(json.dumps(planning.matrix_to_dict(matrix)))
+    plain = json.loads(json.dumps(nodeplan.matrix_to_dict(matrix)))
 
-    assert planning.matrix_from_dict(plain) == {name: dict(row) for name, row in matrix.items()}
+    assert nodeplan.matrix_from_dict(plain) == {name: dict(row) for name, row in matrix.items()}
 
 
 def test_equal_links_share_one_dictionary(planned):
-    plain = planning.matrix_to_dict(planned().matrix)
+    plain = nodeplan.matrix_to_dict(planned().matrix)
 
     assert plain["cloud-1"]["edge-1"] is plain["cloud-1"]["edge-2"]
 
 
 def test_all_nodes_are_found_by_name(planned):
-    assert planning.hosts_file(planned().nodes) == (
+    assert nodeplan.hosts_file(planned().nodes) == (
         "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
         "10.77.0.1 cloud-1\n10.77.0.2 edge-1\n10.77.0.3 edge-2\n"
         "fd77:7067::1 cloud-1\nfd77:7067::2 edge-1\nfd77:7067::3 edge-2\n"
