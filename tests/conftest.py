@@ -10,6 +10,8 @@ from functools import cache
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests import needs
+
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET = 0x20000, 0x4000000, 0x8000000, 0x40000000
 
 # A busy machine is slow, and that is no failure; the same examples each time make one repeatable.
@@ -24,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     lacking = what_root_tests_lack() if marked else ""
     for item in marked if lacking else []:
         item.add_marker(pytest.mark.skip(reason=lacking))
+    for item in items:
+        marker = item.get_closest_marker("vm")
+        if marker is not None and (reason := needs.lacking(*marker.args)):
+            if os.environ.get(needs.INSIST):
+                pytest.exit(f"{item.name}: {reason}", returncode=3)
+            item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @cache
