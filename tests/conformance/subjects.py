@@ -117,7 +117,7 @@ class Subject:
     def power(self, node: str) -> str:
         """Return whether a node is up as whoever runs it says: ``on``, ``paused`` or ``off``."""
         if self.kind == "libvirt":
-            domain = f"pkgctl-{self.name}-{node}"
+            domain = f"pkgctl.{self.name}.{node}"
             state = self.run("virsh", "-q", "domstate", domain).output.strip()
             return {"running": "on", "paused": "paused", "shut off": "off"}.get(state, state)
         folder = next(
