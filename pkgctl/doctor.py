@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What this machine can do for a local testbed, and how to get what is missing."""
+"""What this machine can do for testbeds, local ones above all, and how to get what is missing."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
 
-from pkgctl import probes
+from pkgctl import image, probes
+from pkgctl.errors import PkgctlError
 from pkgctl.nodeside import baseline
 from pkgctl.probes import Probe, ProbeError
+from pkgctl.remote import kvm, needs, virsh
 
 OK, MISSING, UNTRIED = "ok", "missing", "untried"
 
@@ -80,7 +82,8 @@ TOOLS = (
     Tool("tc", "iproute2", "a witness of the tests"),
     Tool("nft", "nftables", "a witness of the tests"),
     Tool("stress-ng", "stress-ng", "loads nodes beside their jobs"),
-    Tool("pulumi", "pulumi.com", "declares testbeds as infrastructure"),
+    Tool("xsltproc", "xsltproc", "virtual machines: writes what the plugin cannot say"),
+    Tool("ssh", "openssh-client", "virtual machines: reaches the nodes"),
 )
 PACKAGES = ("ansible-core", "ansible-runner", "pydantic", "polars", "scipy", "plotly")
 
@@ -94,6 +97,7 @@ def examine() -> list[Finding]:
     findings.append(_baseline())
     findings.append(_pressure())
     findings += (_tool(tool) for tool in TOOLS)
+    findings += _virtual_machines()
     findings += _versions()
     return findings
 
@@ -192,6 +196,54 @@ def _which(name: str) -> str | None:
     beside = str(Path(sys.executable).parent)
     places = [beside, os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"]
     return shutil.which(name, path=os.pathsep.join(places))
+
+
+def _virtual_machines() -> Iterator[Finding]:
+    """Yield what virtual machines take, beside the tools; a local testbed needs none of it."""
+    command = needs.which("pulumi")
+    if command is None:
+        remedy = f"see {needs.PULUMI_PAGE}"
+        yield Finding("pulumi", MISSING, "declares testbeds as infrastructure", remedy=remedy)
+    else:
+        yield Finding("pulumi", OK, f"{needs.version(command)}, {command}")
+    path = needs.plugin_path()
+    yield from _missing("libvirt plugin", needs.plugin()) or [
+        Finding("libvirt plugin", OK, f"{needs.PLUGIN_VERSION}, {path}")
+    ]
+    yield from _libvirt()
+    yield _image()
+
+
+def _missing(name: str, found: Iterable[needs.Need]) -> list[Finding]:
+    return [Finding(name, MISSING, each.detail, remedy=each.remedy) for each in found]
+
+
+def _libvirt() -> Iterator[Finding]:
+    uri = needs.DEFAULT_URI
+    absent = _missing("libvirt", needs.host(uri))
+    if absent:
+        yield from absent
+        yield Finding("KVM", UNTRIED, "there is no libvirt to try it with")
+        return
+    yield Finding("libvirt", OK, f"{uri}, {virsh.version(uri)}")
+    try:
+        reason = kvm.trial(uri, f"pkgctl-doctor-{os.getpid()}")
+    except PkgctlError as error:
+        reason = str(error)
+    if reason:
+        remedy = "a processor with virtualisation that is let through to this machine"
+        detail = f"virtual machines are emulated, which is slower: {reason}"
+        yield Finding("KVM", MISSING, detail, remedy=remedy)
+    else:
+        yield Finding("KVM", OK, "runs guests")
+
+
+def _image() -> Finding:
+    try:
+        found = image.find("")
+    except PkgctlError as error:
+        return Finding("image", MISSING, str(error), remedy="pkgctl image build")
+    return Finding("image", OK, f"{found.fingerprint[:12]}, {found.disk}")
 
 
 def _versions() -> Iterator[Finding]:

@@ -138,6 +138,14 @@ class Topology:
             return frozenset((end,))
         return frozenset(node.name for node in self.nodes if node.site == end)
 
+    def is_like(self, other: Topology) -> bool:
+        """Return whether another topology has the same nodes and links, however it is written."""
+        return (
+            (self.name, self.registry, self.sites) == (other.name, other.registry, other.sites)
+            and self._by_name == other._by_name
+            and self._matrix == other._matrix
+        )
+
     @cached_property
     def _by_name(self) -> dict[str, Node]:
         return {node.name: node for node in self.nodes}

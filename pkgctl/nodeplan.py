@@ -12,6 +12,7 @@ from typing import Any
 
 from pkgctl.errors import SpecError
 from pkgctl.network import Matrix, Node
+from pkgctl.nodeside import cables
 from pkgctl.nodeside import identity as ids
 from pkgctl.nodeside import quality as qualities
 
@@ -52,7 +53,7 @@ def second(address: str) -> str:
 
 def hardware(address: str) -> bytes:
     """Return a locally administered hardware address made of an IPv4 address."""
-    return bytes((2, 0, *(int(part) for part in address.split("."))))
+    return cables.hardware(address)
 
 
 def identities(

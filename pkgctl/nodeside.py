@@ -21,6 +21,12 @@ if TYPE_CHECKING:
         baseline as baseline,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        cables as cables,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        cabling as cabling,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         cgroups as cgroups,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
@@ -45,7 +51,13 @@ if TYPE_CHECKING:
         disks as disks,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        domains as domains,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         errors as errors,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        formatting as formatting,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         health as health,
@@ -58,6 +70,9 @@ if TYPE_CHECKING:
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         jobs as jobs,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        journal as journal,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         kinds as kinds,
@@ -138,22 +153,30 @@ if TYPE_CHECKING:
         verification as verification,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        watchman as watchman,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         words as words,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils.quality import Quality as Quality
+    from ansible_collections.pkgctl.testbed.plugins.plugin_utils import records as records
 
-_HOME = "ansible_collections.pkgctl.testbed.plugins.module_utils"
+_PLUGINS = "ansible_collections.pkgctl.testbed.plugins"
+_HOME = f"{_PLUGINS}.module_utils"
 _CLASSES = {"Quality": "quality"}
+# What the plugins use on the controller alone.
+_BESIDE = {"records": f"{_PLUGINS}.plugin_utils"}
 
 
 def __getattr__(name: str) -> Any:
     """Import what is asked for; Python calls this where a name is not there yet."""
     if name.startswith("__"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    path = f"{_BESIDE.get(name, _HOME)}.{_CLASSES.get(name, name)}"
     try:
-        module = importlib.import_module(f"{_HOME}.{_CLASSES.get(name, name)}")
+        module = importlib.import_module(path)
     except ModuleNotFoundError as error:
-        if error.name != f"{_HOME}.{name}":
+        if error.name != path:
             raise
         raise AttributeError(f"the code of the nodes has no module {name!r}") from error
     found = getattr(module, name) if name in _CLASSES else module

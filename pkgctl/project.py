@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where the folders beside the package are, in a checkout and in an installation alike.
 
-A checkout keeps ``ansible/``, ``experiments/`` and ``inventories/`` next to the package; a wheel
-ships them inside it, under ``share/``.
+A checkout keeps ``ansible/``, ``experiments/``, ``inventories/`` and ``pulumi/`` next to the
+package; a wheel ships them inside it, under ``share/``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SUFFIXES = (".yaml", ".yml")
 
 
 def folder(name: str) -> Path:
-    """Return the project's folder of that name: ansible, experiments, inventories or plugins.
+    """Return the project's folder of that name: ansible, experiments, plugins, pulumi and so on.
 
     Raises:
         FileNotFoundError: if this installation lacks it.

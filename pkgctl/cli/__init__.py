@@ -21,6 +21,7 @@ from pkgctl.errors import PkgctlError, nearest
 # Command: the module that holds it, and its line in the list of commands.
 COMMANDS: Mapping[str, tuple[str, str]] = {
     "doctor": ("doctor", "Say what this machine can do, and how to get what is missing."),
+    "image": ("image", "Build and keep the base image of virtual machines."),
     "topology": ("topology", "Show topologies: their nodes and the quality of every link."),
     "up": ("testbed", "Bring a testbed up from a topology."),
     "status": ("testbed", "Show nodes, the layers on them, and what is left of their time."),

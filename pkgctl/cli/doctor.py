@@ -14,7 +14,7 @@ from pkgctl.errors import MissingCapability
 @click.command(short_help="Say what this machine can do, and how to get what is missing.")
 @output_option
 def doctor(output: str) -> None:
-    """Say what this machine can do for a local testbed, and how to get what is missing.
+    """Say what this machine can do for testbeds, and how to get what is missing.
 
     Everything is tried in namespaces of its own: nothing is left behind, nothing disturbed.
     Ends with 3 if a local testbed cannot run here.

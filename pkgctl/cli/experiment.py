@@ -12,7 +12,9 @@ import click
 from pkgctl.cli.text import as_json, output_option
 
 if TYPE_CHECKING:
+    from pkgctl.experiment.lab import Maker
     from pkgctl.experiment.runner import Ending, Options
+    from pkgctl.local.paths import Paths
     from pkgctl.spec import Experiment
 
 RESULTS = Path("results")
@@ -40,6 +42,12 @@ FOLDER = click.Path(path_type=Path)
     help="Run on a testbed that is in use or not as asked; resume with other inputs.",
 )
 @click.option("--name", "testbed", metavar="TESTBED", help="The testbed to run on, or to make.")
+@click.option(
+    "--provider",
+    type=click.Choice(["local", "libvirt"]),
+    help="What a testbed's nodes are made of that is not up.  [default: local]",
+)
+@click.option("--host", "hosts", multiple=True, metavar="URI", help="A libvirt host for them.")
 @output_option
 @click.pass_context
 def experiment(
@@ -53,6 +61,8 @@ def experiment(
     keep: bool,
     force: bool,
     testbed: str | None,
+    provider: str | None,
+    hosts: tuple[str, ...],
     output: str,
 ) -> None:
     """Run the experiment NAME: a file, or one that comes with pkgctl.
@@ -63,15 +73,20 @@ def experiment(
       pkgctl experiment scaling --repeats 1 --set factors.replicas=[1,2]
       pkgctl experiment trace.yaml --set trace=requests.csv
       pkgctl experiment scaling --resume
+      pkgctl experiment scaling --provider libvirt --name lab
     """  # noqa: D301 - the \b keeps click from filling the lines
     from pkgctl import spec
     from pkgctl.experiment import demand
+    from pkgctl.experiment.runner import Options
 
     if repeats is not None:
         settings = (*settings, f"repeats={repeats}")
     found = spec.load(name, settings)
     demand.check(found)
-    options = _options(found, results, testbed, resume, keep=keep, force=force)
+    place, maker = _testbed(testbed, provider, hosts)
+    run = _find(results, found.head.name, resume)
+    command = " ".join(["pkgctl", *sys.argv[1:]])
+    options = Options(results, place, maker, keep, force, run, command)
     plan = _plan(found, options)
     if dry_run:
         click.echo(as_json(plan) if output == "json" else "\n".join(plan["outline"]))
@@ -80,22 +95,31 @@ def experiment(
     _conclude(ending, output, context)
 
 
-def _options(
-    found: Experiment,
-    results: Path,
-    testbed: str | None,
-    resume: str | None,
-    *,
-    keep: bool,
-    force: bool,
-) -> Options:
-    from pkgctl.experiment import resume as resuming
-    from pkgctl.experiment.runner import Options
-    from pkgctl.local.paths import paths
+def _testbed(
+    name: str | None, provider: str | None, hosts: tuple[str, ...]
+) -> tuple[Paths, Maker | None]:
+    """Return the places of the testbed, and what makes it if it has to be made of machines."""
+    from pkgctl.remote import places
 
-    run = resuming.find(results, found.head.name, resume) if resume else None
-    command = " ".join(["pkgctl", *sys.argv[1:]])
-    return Options(results, paths(testbed), keep=keep, force=force, resume=run, command=command)
+    if provider is None:
+        if hosts:
+            raise click.UsageError("--host has no effect on local nodes; add --provider libvirt")
+        return places.find(name), None
+    places.refuse_taken(name, provider)
+    if provider == "local":
+        return places.find(name), None
+    from pkgctl import infra
+    from pkgctl.remote import wish
+
+    place = places.places(name)
+    return place, infra.Making(place, wish.hosts(hosts), lambda line: click.echo(line, err=True))
+
+
+def _find(results: Path, name: str, resume: str | None) -> Path | None:
+    """Return the run to go on with, if any."""
+    from pkgctl.experiment import resume as resuming
+
+    return resuming.find(results, name, resume) if resume else None
 
 
 def _plan(found: Experiment, options: Options) -> dict[str, Any]:

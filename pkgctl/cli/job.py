@@ -202,9 +202,9 @@ def rm(names: tuple[str, ...], testbed: str | None, output: str) -> None:
 @contextlib.contextmanager
 def _backend(testbed: str | None) -> Iterator[LocalBackend]:
     from pkgctl.local.backend import LocalBackend
-    from pkgctl.local.paths import paths
+    from pkgctl.remote import places
 
-    with contextlib.closing(LocalBackend(paths(testbed))) as backend:
+    with contextlib.closing(LocalBackend(places.find(testbed))) as backend:
         yield backend
 
 

@@ -129,21 +129,22 @@ def _play(playbook: str, words: Mapping[str, Any], testbed: str | None, *, dry_r
     from pkgctl import playbook as playbooks
     from pkgctl.experiment import disturb
     from pkgctl.local.holding import require_root
-    from pkgctl.local.paths import paths
+    from pkgctl.remote import places
 
-    place = paths(testbed)
+    place = places.find(testbed)
     words = disturb.located(words, Path.cwd())
     disturb.check(playbook, words, place)
-    require_root()
+    if not isinstance(place, places.Places):
+        require_root()
     return playbooks.play(playbook, words, testbed=place.name, check=dry_run)
 
 
 def _warn(words: Mapping[str, Any], testbed: str | None) -> None:
     """Say what will not be as asked, before anything is applied."""
     from pkgctl.experiment import disturb, precondition
-    from pkgctl.local.paths import paths
+    from pkgctl.remote import places
 
-    place, given = paths(testbed), disturb.located(words, Path.cwd())
+    place, given = places.find(testbed), disturb.located(words, Path.cwd())
     disturb.check("perturb.yml", given, place)
     for line in precondition.foresee(given, place):
         click.echo(f"warning: {line}", err=True)

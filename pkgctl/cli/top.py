@@ -31,10 +31,12 @@ def top(name: str | None, interval: str, once: bool, output: str) -> None:
     seen, and the layers with what is left of their time. ? lists the keys, q quits. Where the
     output is no terminal, one picture is printed.
     """
-    from pkgctl.local import observer, paths
+    from pkgctl.local import observer
+    from pkgctl.remote import places
     from pkgctl.watch import frame, live, terminal
 
-    source = observer.Observer(paths.paths(name), _seconds(interval))
+    seconds = _seconds(interval)
+    source = observer.Observer(places.find(name), seconds)
     if output == "table" and not once and sys.stdin.isatty() and sys.stdout.isatty():
         colours = terminal.wants_colours(os.environ)
         live.show(source, terminal.Terminal(0, 1, colours=colours))

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,6 +14,7 @@ from pkgctl.cli.text import as_json, output_option, table
 if TYPE_CHECKING:
     from pkgctl.local.paths import Paths
     from pkgctl.nodeside import verdicts, verification
+    from pkgctl.remote.places import Places
 
 _COLUMNS = (
     "FROM", "TO", "RTT ASKED", "SEEN", "±", "GOODPUT ASKED", "SEEN", "±", "LOSS ASKED", "SEEN", "±",
@@ -60,20 +61,23 @@ def verify(
       pkgctl verify --pair edge-1:cloud-1 --pair cloud-1:edge-1
       pkgctl verify --read-back-only
     """  # noqa: D301 - the \b keeps click from filling the lines
-    from pkgctl.local import readback
-    from pkgctl.local.holding import require_root
-    from pkgctl.local.paths import paths
+    from pkgctl.remote import places
 
-    place = paths(name)
+    place = places.find(name)
     modes = [word for word, given in (("--all", everything), ("--pair", texts)) if given]
     modes += ["--sample"] * (sample is not None)
     if len(modes) > 1:
         raise click.UsageError(f"{' and '.join(modes)} exclude one another")
     mode = "all" if everything else "sample"
     pairs, seconds = _chosen(place, mode, sample or None, texts, budget, seed)
-    require_root()
-    drift = readback.drift(place)
-    verdicts = [] if drift or read_back_only else _measure(place, pairs, seconds)
+    drift = _drift(place)
+    if drift or read_back_only:
+        verdicts = []
+    elif isinstance(place, places.Places):
+        words = {"all": True} if everything else {"sample": sample or None, "seed": seed}
+        verdicts = _measure_machines(place, pairs if texts else None, words, budget)
+    else:
+        verdicts = _measure(place, pairs, seconds)
     _show(drift, verdicts, output, read_back_only=read_back_only)
     _conclude(drift, verdicts)
 
@@ -97,6 +101,20 @@ def _chosen(
         raise SpecError(str(error)) from error
 
 
+def _drift(place: Paths) -> dict[str, list[str]]:
+    from pkgctl.remote.places import Places
+
+    if isinstance(place, Places):
+        from pkgctl.remote import verifying
+
+        return verifying.drift(place)
+    from pkgctl.local import readback
+    from pkgctl.local.holding import require_root
+
+    require_root()
+    return readback.drift(place)
+
+
 def _measure(
     place: Paths, pairs: Sequence[verification.Pair], seconds: float
 ) -> list[verdicts.Verdict]:
@@ -108,6 +126,18 @@ def _measure(
     foresight.learn()
     with closing(LocalBackend(place)) as backend:
         return probing.verify(backend, pairs, seconds)
+
+
+def _measure_machines(
+    place: Places,
+    pairs: Sequence[verification.Pair] | None,
+    words: Mapping[str, Any],
+    budget: str,
+) -> list[verdicts.Verdict]:
+    from pkgctl.remote import verifying
+
+    plays = [words] if pairs is None else verifying.plays(pairs)
+    return verifying.measure(place, [{**each, "budget": budget} for each in plays])
 
 
 def _show(

@@ -8,15 +8,12 @@ there, so nothing of theirs crosses the network that they load.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import socket
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pkgctl.errors import TestbedError
-from pkgctl.experiment.folder import read_lines
-from pkgctl.local.backend import LocalBackend, job_name, program
+from pkgctl.experiment.folder import decoded
+from pkgctl.local.backend import LocalBackend, job_name
 
 INSIDE = "/run/pkgctl/load"
 Planned = tuple[float, str, float, int, int]
@@ -30,7 +27,7 @@ class Client:
         self.node = node
         self.job = job_name("load", node)
         self._backend = backend
-        self._folder = backend.folder(node) / "load"
+        self._files = backend.client_files(node)
 
     def start(self, requests: Sequence[Planned], timeout: float, seed: int) -> None:
         """Start the generator with its plan; it waits to be told when to begin.
@@ -40,14 +37,13 @@ class Client:
             timeout: seconds after which an answer is not waited for any longer.
             seed: for choices between endpoints.
         """
-        shutil.rmtree(self._folder, ignore_errors=True)
-        self._folder.mkdir()
+        self._files.clear()
         plan = {"timeout": timeout, "seed": seed, "requests": list(requests)}
-        (self._folder / "plan.json").write_text(json.dumps(plan))
+        self._files.put("plan.json", json.dumps(plan))
         paths = {"plan": "plan.json", "out": "out.jsonl", "control": "control"}
         options = [word for key, name in paths.items() for word in (f"--{key}", f"{INSIDE}/{name}")]
         labels = {"kind": "load", "owner": "experiment"}
-        argv = [*program("load"), *options]
+        argv = [*self._backend.program("load"), *options]
         self._backend.launch(self.job, self.node, argv, outside=True, labels=labels)
 
     def tell(self, message: Message) -> None:
@@ -56,23 +52,15 @@ class Client:
         Raises:
             TestbedError: if it is gone.
         """
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-                # The path through the descriptor stays short, however long the node's name is.
-                sock.sendto(json.dumps(message).encode(), f"/proc/self/fd/{folder}/control")
-        except OSError as error:
-            raise TestbedError(f"{self.job} does not listen: {error.strerror}") from error
-        finally:
-            os.close(folder)
+        self._files.tell(message)
 
     def results(self) -> list[Message]:
         """Return one row for each request that has ended."""
-        return read_lines(self._folder / "out.jsonl")
+        return list(decoded(self._files.read("out.jsonl").splitlines()))
 
     def clean(self) -> None:
         """Remove its files."""
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._files.clear()
 
 
 class Clients:

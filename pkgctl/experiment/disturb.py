@@ -10,7 +10,7 @@ from typing import Any
 from pkgctl import playbook
 from pkgctl.errors import SpecError
 from pkgctl.local import testbed
-from pkgctl.local.overview import active_layers
+from pkgctl.local.overview import by_layer
 from pkgctl.local.paths import Paths
 from pkgctl.nodeside import perturbation, selection, units
 from pkgctl.spec.models import Body
@@ -94,8 +94,8 @@ def arm(body: Body, timeline: str, paths: Paths, artifacts: Path) -> None:
 
 def in_force(paths: Paths) -> list[str]:
     """Return the names of the layers, beside the testbed's own, that are on any node."""
-    nodes = testbed.read_state(paths)["nodes"]
-    return sorted({layer for name in nodes for layer in active_layers(paths, name)})
+    stored = paths.reach().layers(testbed.read_state(paths))
+    return sorted({layer for stores in stored.values() for layer in by_layer(stores)})
 
 
 def heal(names: list[str], paths: Paths, artifacts: Path) -> None:

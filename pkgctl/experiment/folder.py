@@ -157,10 +157,11 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a file of JSON lines; a torn last line is left out."""
     if not path.exists():
         return []
-    return list(_decoded(path.read_text(encoding="utf-8").splitlines()))
+    return list(decoded(path.read_text(encoding="utf-8").splitlines()))
 
 
-def _decoded(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
+def decoded(lines: Iterable[str]) -> Iterable[dict[str, Any]]:
+    """Yield the rows of JSON lines; a line that is none is left out."""
     for line in lines:
         try:
             row = json.loads(line)

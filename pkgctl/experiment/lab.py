@@ -12,13 +12,22 @@ from typing import Protocol
 from pkgctl.errors import SpecError
 from pkgctl.experiment import disturb
 from pkgctl.experiment.interruption import Interruption
-from pkgctl.experiment.trial import SAMPLE_SECONDS
-from pkgctl.local import removal, testbed
 from pkgctl.local.backend import LocalBackend
-from pkgctl.local.holding import Outcome, require_root
+from pkgctl.local.holding import Outcome
 from pkgctl.local.paths import Paths
+from pkgctl.local.state import read_state
 from pkgctl.spec.models import Body
 from pkgctl.topology import Topology
+
+
+class Maker(Protocol):
+    """What makes a testbed and takes it down again."""
+
+    def bring(self, topology: Topology) -> Outcome:
+        """Bring the testbed to a topology."""
+
+    def remove(self) -> None:
+        """Take it down."""
 
 
 class Wishes(Protocol):
@@ -26,6 +35,8 @@ class Wishes(Protocol):
 
     @property
     def paths(self) -> Paths: ...  # noqa: D102 - the names say it
+    @property
+    def maker(self) -> Maker | None: ...  # noqa: D102
     @property
     def keep(self) -> bool: ...  # noqa: D102
     @property
@@ -41,18 +52,16 @@ def testbed_of(topology: Topology, wishes: Wishes, interruption: Interruption) -
     """
     paths = wishes.paths
     if paths.state.exists():
-        outcome = testbed.up(topology, paths)
-        removal.enlist(paths)
-        yield outcome
+        yield paths.reach().bring(topology)
         return
+    maker: Maker = wishes.maker or paths.reach()
     try:
         with interruption.shielded():
-            outcome = testbed.up(topology, paths)
-            removal.enlist(paths)
+            outcome = maker.bring(topology)
         yield outcome
     finally:
         if not wishes.keep:
-            removal.down(paths)
+            maker.remove()
 
 
 def check_fit(topology: Topology, wishes: Wishes) -> None:
@@ -62,12 +71,12 @@ def check_fit(topology: Topology, wishes: Wishes) -> None:
         SpecError: with what to do about it.
         MissingCapability: if this user may not have testbeds.
     """
-    require_root()
     paths = wishes.paths
+    paths.reach().require()
     if not paths.state.exists():
         return
-    state = testbed.read_state(paths)
-    if state["topology"] != topology.to_dict():
+    state = read_state(paths)
+    if not Topology.from_dict(state["topology"]).is_like(topology):
         raise SpecError(
             f"testbed {paths.name!r} is up with topology {state['topology']['name']}, and "
             f"{topology.name} is needed; take another name with --name, or run pkgctl down"
@@ -108,7 +117,7 @@ class Lab:
 
     def _open(self) -> None:
         self.backend = LocalBackend(self._paths, renew=True)
-        self.samples = self.backend.samples(SAMPLE_SECONDS)
+        self.samples = self.backend.samples(self.backend.reach.sampling)
         # What an experiment that was killed has left behind.
         self.backend.remove(
             [name for name, job in self.backend.jobs.items() if job.labels.get("owner")]

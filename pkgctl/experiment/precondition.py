@@ -24,10 +24,10 @@ SAMPLE_SECONDS, ALL_SECONDS = 20.0, 120.0
 _MOST_REASONS = 3
 
 
-def foretell(experiment: Experiment, state: Mapping[str, Any], folder: Folder) -> None:
-    """Warn of settings that this machine, or a measurement, will not do as asked."""
-    foresight.learn()
-    lines = foresight.of_matrix(experiment.topology.matrix())
+def foretell(experiment: Experiment, backend: LocalBackend, folder: Folder) -> None:
+    """Warn of settings that the nodes' machine, or a measurement, will not do as asked."""
+    state, machine = backend.state, backend.reach.machine()
+    lines = foresight.of_matrix(experiment.topology.matrix(), machine)
     nodes = disturb.targets(state)
     bodies = {
         (name, repr(cell.body.perturbations[name])): cell.body
@@ -58,7 +58,7 @@ def check_drift(backend: LocalBackend, folder: Folder, progress: Progress, *, fo
     Raises:
         VerificationFailed: if so, unless force is given; the folder says why.
     """
-    found = readback.lines(readback.drift(backend.paths))
+    found = readback.lines(backend.reach.drift())
     _refuse(found, folder, progress, force=force)
 
 

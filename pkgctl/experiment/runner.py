@@ -20,7 +20,7 @@ from pkgctl.errors import PkgctlError, VerificationFailed
 from pkgctl.experiment import plan, precondition, record, resume, windows
 from pkgctl.experiment.folder import FAILED, Folder, create
 from pkgctl.experiment.interruption import Interrupted, Interruption
-from pkgctl.experiment.lab import Lab, check_fit, testbed_of
+from pkgctl.experiment.lab import Lab, Maker, check_fit, testbed_of
 from pkgctl.experiment.plan import Run
 from pkgctl.experiment.progress import Progress, show_seconds
 from pkgctl.experiment.trial import Outcome, Trial
@@ -37,6 +37,7 @@ class Options:
     Attributes:
         results: the folder in which the run's folder is made.
         paths: the testbed to run on; it is made if it is not up.
+        maker: what makes it, if it is not made of nodes on this machine.
         keep: leave a testbed up that the experiment made.
         force: run on a testbed that is in use or not as asked, and go on with a run whose inputs
             changed.
@@ -46,6 +47,7 @@ class Options:
 
     results: Path
     paths: Paths
+    maker: Maker | None = None
     keep: bool = False
     force: bool = False
     resume: Path | None = None
@@ -133,11 +135,12 @@ class _Session:
         if not todo:
             return "complete"
         with self._testbed(), self._lab() as lab:
+            self._folder.set(**lab.backend.reach.facts(lab.backend.state, self._folder.record))
             precondition.check_drift(
                 lab.backend, self._folder, self._progress, force=self._options.force
             )
             self._to_base()
-            precondition.foretell(self._experiment, lab.backend.state, self._folder)
+            precondition.foretell(self._experiment, lab.backend, self._folder)
             precondition.check(
                 self._experiment,
                 lab.backend,

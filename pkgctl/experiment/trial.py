@@ -26,9 +26,6 @@ from pkgctl.scheduling.provisioning import Evict, Prefetch
 from pkgctl.spec import Experiment
 
 DEPLOY_SECONDS = 60.0
-# Between the last word to the clients and the first request, so that all have heard it.
-LEAD_SECONDS = 0.1
-SAMPLE_SECONDS = 0.2
 
 Step = tuple[float, Callable[[], None]]
 Tables = dict[str, list[dict[str, Any]]]
@@ -67,6 +64,8 @@ class Trial:
         self._placer = Placer(backend, schedulers, plan.stream(run.seed, "placing"))
         self._clients = Clients(backend, self._demand.requests)
         self._leaving: set[str] = set()
+        # Some of it comes before it is known when the load begins.
+        self._noted: list[tuple[float, float | None, dict[str, str]]] = []
         self._t0 = 0.0
         self._wall = time.time() - time.monotonic()
 
@@ -126,7 +125,7 @@ class Trial:
         return settled and self._clients.are_ready()
 
     def _begin(self) -> None:
-        begin = time.monotonic() + LEAD_SECONDS
+        begin = time.monotonic() + self._backend.reach.lead
         self._t0 = begin + self._head.warm_up
         self._wall = time.time() - time.monotonic()
         wall = self._t0 + self._wall
@@ -256,7 +255,11 @@ class Trial:
             self._clients.stop()
             self._backend.wait(self._clients.have_ended, end + 2.0, self._hear)
         rows = tables.requests(self._run, self._clients.results(), self._head.warm_up)
-        taken = self._samples.take(self._t0 - 2 * SAMPLE_SECONDS, end)
+        taken = self._samples.take(self._t0 - 2 * self._backend.reach.sampling, end)
+        self.outcome.events = [
+            {**tables.moments(at, planned, self._t0, self._wall), **words}
+            for at, planned, words in self._noted
+        ]
         self.outcome.tables = {
             "requests": rows,
             "jobs": tables.jobs(self._run, self._placer.entries.values(), self._t0, rows),
@@ -272,8 +275,9 @@ class Trial:
     # Small things.
 
     def _wait(self, is_done: Callable[[], bool], what: str) -> None:
-        if not self._backend.wait(is_done, time.monotonic() + DEPLOY_SECONDS, self._hear):
-            raise PkgctlError(f"the {what} did not end within {DEPLOY_SECONDS:g} s")
+        patience = DEPLOY_SECONDS * self._backend.reach.patience
+        if not self._backend.wait(is_done, time.monotonic() + patience, self._hear):
+            raise PkgctlError(f"the {what} did not end within {patience:g} s")
 
     def _event(
         self,
@@ -285,15 +289,8 @@ class Trial:
         planned: float | None = None,
     ) -> None:
         moment = time.monotonic() if at is None else at
-        self.outcome.events.append(
-            {
-                **tables.moments(moment, planned, self._t0, self._wall),
-                "kind": kind,
-                "name": name,
-                "target": target,
-                "detail": detail,
-            }
-        )
+        words = {"kind": kind, "name": name, "target": target, "detail": detail}
+        self._noted.append((moment, planned, words))
 
     def _warn(self, text: str) -> None:
         self.outcome.warnings.append(f"{self._run.cell.id}, repeat {self._run.repeat}: {text}")

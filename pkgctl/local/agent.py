@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The way to a local testbed's agent, which is started again if it is gone."""
+"""A connection to a testbed's agent, or to whoever answers for the agents of its nodes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 
 from pkgctl.errors import TestbedError
 from pkgctl.local.paths import Paths
-from pkgctl.local.state import AGENT_SOCKET, read_state
-from pkgctl.nodeside import cgroups, channel, daemon
 from pkgctl.nodeside import errors as node_errors
 
 
@@ -22,12 +20,8 @@ class AgentClient:
         Raises:
             TestbedError: if the testbed is not up, or its agent does not answer.
         """
-        read_state(paths)
-        self._path = paths.agent / AGENT_SOCKET
-        group = cgroups.group(f"{paths.cgroup}/agent")
         try:
-            daemon.ensure("agent", paths.run, self._path, group=group)
-            self._client = channel.Client(self._path)
+            self._client = paths.reach().connect()
         except (node_errors.DisturbanceError, OSError) as error:
             raise TestbedError(f"the agent of testbed {paths.name!r}: {error}") from error
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Jobs on a local testbed: the agent's requests behind the protocol that schedulers know.
+"""Jobs on a testbed: the agent's requests behind the protocol that schedulers know.
 
 A service's replica gets a port of its own on its node. Artifacts come from a store on the
 testbed's registry node, and a batch job's input and output from and to a store on the job's
@@ -9,21 +9,18 @@ origin; stores are started when they are first needed and run outside of their n
 from __future__ import annotations
 
 import hashlib
-import sys
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-from pkgctl import project
 from pkgctl.errors import NodeLostError, TestbedError
 from pkgctl.local import testbed
 from pkgctl.local import view as views
 from pkgctl.local.agent import AgentClient
 from pkgctl.local.paths import Paths
+from pkgctl.local.reach import ClientFiles
 from pkgctl.local.streams import Samples, Stream
-from pkgctl.nodeside import condition
 from pkgctl.nodeside import errors as node_errors
 from pkgctl.scheduling.backend import Event, JobState, LayerEvent, NodeEvent
 from pkgctl.scheduling.job import Artifact, Job
@@ -41,7 +38,7 @@ Message = dict[str, Any]
 
 
 class LocalBackend:
-    """Runs jobs on the nodes of a local testbed; times are CLOCK_MONOTONIC seconds."""
+    """Runs jobs on the nodes of a testbed; times are CLOCK_MONOTONIC seconds."""
 
     def __init__(self, paths: Paths, *, renew: bool = False) -> None:
         """Talk to a testbed that is up.
@@ -55,10 +52,12 @@ class LocalBackend:
         """
         self.paths = paths
         self.state = testbed.read_state(paths)
+        self.reach = paths.reach()
         self.jobs: dict[str, JobState] = {}
         self._agent = AgentClient(paths)
         self._events = Stream(paths, "events", renew=renew)
-        self._links = views.LinksNow(views.stores(self.state))
+        self._layers = self.reach.stores(self.state, self._agent)
+        self._links = views.LinksNow(self.state["nodes"], self._layers)
         self._stores: set[str] = set()
         self._backlog: deque[Event] = deque()
         self._leaving: Counter[str] = Counter()
@@ -75,7 +74,8 @@ class LocalBackend:
     def view(self) -> ClusterView:
         """Return the cluster as it is now."""
         artifacts = self._agent.call("artifact-list")["artifacts"]
-        return views.view(self.state, self.jobs.values(), artifacts, self._links)
+        now = self.reach.now(self.state, self._layers, self._agent)
+        return views.view(self.state, self.jobs.values(), artifacts, self._links, now)
 
     def start(
         self,
@@ -113,7 +113,7 @@ class LocalBackend:
 
     def _check_up(self, node: str) -> None:
         try:
-            condition.check_up(self.paths.node(node), node)
+            self.reach.check_up(node, self._agent)
         except node_errors.NodeError as error:
             raise NodeLostError(str(error)) from error
 
@@ -147,7 +147,7 @@ class LocalBackend:
                 return NodeEvent(message["node"], message["health"], message["mono"])
         return None
 
-    # What the local testbed can do beside.
+    # What a testbed can do beside.
 
     def launch(self, name: str, node: str, argv: Sequence[str], **fields: Any) -> JobState:
         """Start any command on a node; see the agent's job-start for the fields."""
@@ -193,16 +193,17 @@ class LocalBackend:
         """Return a node's address."""
         return str(self.state["nodes"][node]["address"])
 
-    def folder(self, node: str) -> Path:
-        """Return a node's own folder, which it sees as /run/pkgctl."""
-        return self.paths.node(node)
+    def client_files(self, node: str) -> ClientFiles:
+        """Return the files of a node's load generator."""
+        return self.reach.client_files(node, self._agent)
+
+    def program(self, name: str) -> list[str]:
+        """Return the command that runs one of our programs inside a node."""
+        return self.reach.program(name)
 
     def output(self, job: str) -> str:
         """Return what a job has printed."""
-        try:
-            return (self.paths.run / "logs" / f"{job}.log").read_text(errors="replace")
-        except FileNotFoundError:
-            return ""
+        return self.reach.output(job, self._agent)
 
     def drop_artifacts(self, keep: Collection[str] = ()) -> None:
         """Let every node forget every artifact but those to keep."""
@@ -257,10 +258,10 @@ class LocalBackend:
         return next(port for port in range(FIRST_PORT, 2**16) if port not in taken)
 
     def _service(self, job: Job, port: int) -> list[str]:
-        return [*program("service"), "--port", str(port), "--memory", str(_touched(job))]
+        return [*self.program("service"), "--port", str(port), "--memory", str(_touched(job))]
 
     def _batch(self, job: Job) -> list[str]:
-        argv = [*program("batch"), "--cpu", str(job.work), "--memory", str(_touched(job))]
+        argv = [*self.program("batch"), "--cpu", str(job.work), "--memory", str(_touched(job))]
         if job.in_bytes:
             argv += ["--in", f"{self._store(job.origin)}/artifacts/{job.id}?bytes={job.in_bytes}"]
         if job.out_bytes:
@@ -287,9 +288,9 @@ class LocalBackend:
     def _start_store(self, name: str, node: str) -> None:
         known = self.jobs.get(name)
         if known is None or known.has_ended:
-            argv = [*program("registry"), "--port", str(STORE_PORT)]
+            argv = [*self.program("registry"), "--port", str(STORE_PORT)]
             self.launch(name, node, argv, outside=True, labels={"kind": "store"})
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + START_SECONDS * self.reach.patience
         while not _is_settled(self.jobs.get(name)):
             if (event := self._next_event(deadline)) is None:
                 break
@@ -305,11 +306,6 @@ def job_name(kind: str, node: str) -> str:
     if len(name) <= LONGEST_NAME:
         return name
     return f"{kind}-{hashlib.sha256(node.encode()).hexdigest()[:16]}"
-
-
-def program(name: str) -> list[str]:
-    """Return the command that runs one of our programs inside a node."""
-    return [sys.executable, "-S", "-E", str(project.programs() / f"{name}.py")]
 
 
 def _touched(job: Job) -> int:

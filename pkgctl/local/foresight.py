@@ -27,9 +27,14 @@ def learn() -> predictions.Machine:
     return known or predictions.Machine()
 
 
-def of_matrix(matrix: Matrix) -> list[str]:
-    """Return what will not be as asked of the links of a topology; this measures nothing."""
-    machine = baseline.load() or predictions.Machine()
+def of_matrix(matrix: Matrix, machine: predictions.Machine | None = None) -> list[str]:
+    """Return what will not be as asked of the links of a topology; this measures nothing.
+
+    Args:
+        matrix: what is asked.
+        machine: what the nodes' machine does without shaping; what is known of this one if None.
+    """
+    machine = machine or baseline.load() or predictions.Machine()
     return predictions.foresee_all(matrix, machine, measured=False)
 
 
@@ -57,10 +62,19 @@ def of_plan(
                 peer: quality.compose(present.get(peer, Quality()), quality.parse(texts))
                 for peer, texts in {**everyone, **named}.items()
             }
-    machine = baseline.load() or predictions.Machine()
+    machine = (None if _has_machines(state) else baseline.load()) or predictions.Machine()
     return predictions.foresee_all(changed, machine, measured=losing)
 
 
+def _has_machines(state: Mapping[str, Any]) -> bool:
+    """Return whether nodes are machines of their own: then this one's limits are not theirs."""
+    return any("domain" in node for node in state["nodes"].values())
+
+
 def _others(state: Mapping[str, Any], node: str, layer: str) -> Mapping[str, Quality]:
+    if "domain" in state["nodes"][node]:
+        # Its layers are on the machine itself, and asking it takes seconds.
+        row = state["links"].get(node, {})
+        return {peer: Quality.from_dict(numbers) for peer, numbers in row.items()}
     stored = layers.load(Path(state["nodes"][node]["directory"], links.STORE))
     return links.wanted({name: body for name, body in stored.items() if name != layer}).egress

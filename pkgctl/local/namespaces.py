@@ -17,6 +17,8 @@ from pkgctl.nodeside import jobs, namespaces, netlink, syscalls
 KINDS = namespaces.KINDS
 host = namespaces.returning
 enter = namespaces.enter
+pin = namespaces.pin
+current = namespaces.current
 # The root of a node is an overlay on the machine's own: what the node writes is kept here.
 _WRITABLE = "size=512m,mode=755"
 _OWN_FOLDERS = {"/run": "size=64m,mode=755", "/tmp": "size=256m,mode=1777"}
@@ -49,23 +51,6 @@ class Root:
     hosts: Path
     carried: tuple[str, ...]
     needed: tuple[str, ...] = ()
-
-
-def pin(kinds: dict[str, int], place: Path) -> None:
-    """Bind each namespace, by its open descriptor, to a file in place, and close the descriptor."""
-    place.mkdir()
-    for kind, descriptor in kinds.items():
-        target = place / kind
-        target.touch()
-        syscalls.mount(f"/proc/self/fd/{descriptor}", str(target), None, syscalls.MS_BIND)
-        os.close(descriptor)
-
-
-def current(*kinds: str) -> dict[str, int]:
-    """Return an open descriptor of each of the caller's namespaces."""
-    return {
-        kind: os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds
-    }
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from pkgctl import project
@@ -22,10 +20,14 @@ from pkgctl.local import namespaces
 from pkgctl.local.namespaces import Root, Sockets
 from pkgctl.local.paths import Paths
 from pkgctl.local.planning import INTERFACE, Plan
-from pkgctl.nodeplan import GATEWAY, NETWORK, NETWORK6, hardware, second
+from pkgctl.nodeplan import GATEWAY, hardware, second
 from pkgctl.nodeside import (
+    cables,
+    cabling,
     cgroups,
     disks,
+    errors,
+    formatting,
     identity,
     layers,
     linkkernel,
@@ -34,15 +36,13 @@ from pkgctl.nodeside import (
     rtnl,
     sampler,
     shaping,
-    syscalls,
 )
 from pkgctl.nodeside import netlink as wire
 
 Identity = identity.Identity
-Network = IPv4Network | IPv6Network
 port = sampler.port
+has_ipv6 = cabling.has_ipv6
 MTU = 1500
-_IPV6 = Path("/proc/sys/net/ipv6/conf")
 
 
 class Builder:
@@ -134,7 +134,7 @@ class Builder:
     def _isolate(self, node: Identity, scratch: Path) -> Sockets:
         with namespaces.host():
             sockets = namespaces.new_network()
-            _plain_ipv6()
+            cabling.plain_ipv6()
             namespaces.make_root(self._root(node, scratch), node.name)
             for disk in node.disks.values():
                 disks.attach(disk)
@@ -190,7 +190,7 @@ class Builder:
 
     def _shape(self, node: Identity, sockets: Sockets) -> None:
         index = rtnl.link_index(sockets.route, INTERFACE)
-        sockets.route.request(_settled(node, index))
+        sockets.route.request(cables.settled(node, index))
         then = shaping.wanted_state(
             node, self._plan.egress(node.name), self._plan.ingress(node.name)
         )
@@ -203,34 +203,10 @@ def limits(node: Identity) -> dict[str, float | int]:
     return {"cpu": node.cpu, "memory": node.memory, "pids": node.pids}
 
 
-def _settled(node: Identity, index: int) -> list[wire.Message]:
-    """Return what gives a node its addresses, and its way to all others by the switch."""
-    ends: list[tuple[str, Network, str]] = [(node.address, NETWORK, GATEWAY)]
-    if node.address6:
-        ends.append((node.address6, NETWORK6, second(GATEWAY)))
-    up = [rtnl.link_up(1), rtnl.link_up(index)]
-    return up + [
-        message
-        for address, network, gateway in ends
-        for message in (
-            rtnl.address(index, f"{address}/{network.prefixlen}"),
-            rtnl.route(index, str(network), gateway),
-            rtnl.neighbour(index, gateway, hardware(GATEWAY)),
-        )
-    ]
-
-
 def _toward(node: Identity, index: int) -> list[wire.Message]:
     """Return what tells the switch the way to a node."""
-    hosts = [(node.address, 32)] + ([(node.address6, 128)] if node.address6 else [])
-    return [
-        message
-        for address, length in hosts
-        for message in (
-            rtnl.route(index, f"{address}/{length}"),
-            rtnl.neighbour(index, address, hardware(node.address)),
-        )
-    ]
+    own = [way.address for way in cables.ways(node)]
+    return cables.toward(own, index, hardware(node.address))
 
 
 def make_switch(paths: Paths) -> None:
@@ -239,30 +215,13 @@ def make_switch(paths: Paths) -> None:
     A router rather than a bridge: nobody asks by ARP, nothing is flooded, a bridge's limit of 1,024
     ports is gone, and packets can be held back on the way (see the delay line).
     """
+    gateways = {4: GATEWAY}
+    if has_ipv6():
+        gateways[6] = second(GATEWAY)
     with namespaces.host():
-        syscalls.unshare(syscalls.CLONE_NEWNET)
-        _plain_ipv6()
-        Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
-        own = [f"{GATEWAY}/32"]
-        if has_ipv6():
-            (_IPV6 / "all" / "forwarding").write_text("1")
-            own.append(f"{second(GATEWAY)}/128")
-        with wire.Socket(wire.NETLINK_ROUTE) as route:
-            route.request([rtnl.link_up(1), *(rtnl.address(1, each) for each in own)])
+        cabling.become_router(gateways)
         pins = namespaces.current("net")
     namespaces.pin(pins, paths.switch)
-
-
-def has_ipv6() -> bool:
-    """Return whether this machine's kernel speaks IPv6."""
-    return _IPV6.exists()
-
-
-def _plain_ipv6() -> None:
-    """Keep the kernel from giving new links addresses and routes that nobody asked for."""
-    if has_ipv6():
-        for name, value in (("addr_gen_mode", "1"), ("accept_ra", "0"), ("accept_dad", "0")):
-            (_IPV6 / "default" / name).write_text(value)
 
 
 def unplug(paths: Paths, addresses: Sequence[str]) -> None:
@@ -282,27 +241,15 @@ def make_filesystem(image: Path, size: int) -> None:
         MissingCapability: if mke2fs is not there.
         TestbedError: if it fails.
     """
-    tool = shutil.which("mke2fs") or shutil.which("mke2fs", path="/usr/sbin:/sbin")
-    if tool is None:
-        raise MissingCapability("data disks need mke2fs: apt-get install e2fsprogs")
     image.parent.mkdir(parents=True, exist_ok=True)
     with image.open("wb") as file:
         file.truncate(size)
-    options = [
-        "-q",
-        "-F",
-        "-t",
-        "ext4",
-        "-m",
-        "0",
-        "-E",
-        "lazy_itable_init=1,lazy_journal_init=1,nodiscard",
-    ]
-    run = subprocess.run([tool, *options, str(image)], capture_output=True, text=True, check=False)
-    if run.returncode:
-        raise TestbedError(
-            f"mke2fs could not make {image}: {run.stderr.strip() or run.stdout.strip()}"
-        )
+    try:
+        formatting.make(str(image), "-F")
+    except errors.CapabilityError as error:
+        raise MissingCapability(str(error)) from error
+    except errors.DisturbanceError as error:
+        raise TestbedError(str(error)) from error
 
 
 def copy_sparse(source: Path, target: Path) -> None:

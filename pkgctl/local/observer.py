@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pictures of a local testbed, one after each interval, for the live view.
+"""Pictures of a testbed, one after each interval, for the live view.
 
 The agent samples the control groups and ports, and reads the pairs' counters a few nodes at a time
 so that what it has to do on time stays on time. The rest is read here.
@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Mapping
-from contextlib import closing
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import closing, suppress
 from typing import Any
 
 from pkgctl.errors import TestbedError
-from pkgctl.local import delaylosses, overview
 from pkgctl.local.agent import AgentClient
-from pkgctl.local.diskuse import DiskUse, Use
+from pkgctl.local.diskuse import Use
 from pkgctl.local.paths import Paths
 from pkgctl.local.state import read_state
 from pkgctl.local.storing import Stored
 from pkgctl.local.streams import Stream
-from pkgctl.nodeside import cgroups, delayclient
-from pkgctl.nodeside import errors as node_errors
 from pkgctl.watch import figures
 from pkgctl.watch.figures import Carried, Pair
+from pkgctl.watch.latest import Latest
 from pkgctl.watch.picture import Node, Picture
 
 # Nodes whose pairs are read by one request to the agent.
@@ -46,11 +44,27 @@ class Observer:
         self._paths = paths
         self._interval = interval
         self._state = read_state(paths)
-        self._stored = Stored(self._state)
-        self._disks = DiskUse(paths)
-        self._sample: dict[str, Any] | None = None
+        self._reach = paths.reach()
+        self._agent: AgentClient | None = None
+        self._open()
         self._counters: Counters = {}
         self._over = threading.Event()
+
+    def _open(self) -> None:
+        """Look at the nodes that the testbed has now."""
+        self._stores = self._reach.stores(self._state, self)
+        self._stored = Stored(self._state["nodes"], self._stores)
+        self._sight = self._reach.sight(self._stores)
+
+    def call(self, op: str, **fields: Any) -> dict[str, Any]:
+        """Return the agent's answer to a request.
+
+        Raises:
+            TestbedError: if it does not answer.
+        """
+        if self._agent is None:
+            raise TestbedError("the agent does not answer")
+        return self._agent.call(op, **fields)
 
     def __iter__(self) -> Generator[Picture, None, None]:
         """Yield a picture after each interval until closed; the first needs two samples.
@@ -71,32 +85,45 @@ class Observer:
 
     def _watch(self) -> Iterator[Picture]:
         """Yield pictures as the agent's samples come."""
-        self._sample, self._counters = None, {}
+        self._counters = {}
+        latest = Latest(self._interval)
         with (
             AgentClient(self._paths) as agent,
             closing(Stream(self._paths, "samples", interval=self._interval)) as samples,
         ):
+            self._agent = agent
             while not self._over.is_set():
                 first = samples.next(time.monotonic() + _LOOK_UP_SECONDS)
-                # What came while we were busy is out of date: only the latest counts.
-                sample = [first, *samples.waiting()][-1]
-                if sample is not None and (picture := self._look(agent, sample)) is not None:
+                # Of what came while we were busy only the latest counts.
+                for sample in (first, *samples.waiting()):
+                    if sample is not None:
+                        latest.take(sample)
+                if latest.is_complete(self._state["nodes"]) and (picture := self._look(latest)):
                     yield picture
 
-    def _look(self, agent: AgentClient, sample: dict[str, Any]) -> Picture | None:
+    def _look(self, latest: Latest) -> Picture | None:
         self._refresh()
-        counters, before = self._read_counters(agent), self._sample
-        old, self._sample, self._counters = self._counters, sample, counters
-        if before is None:
+        self._stored.refresh()
+        old, counters = self._counters, self._read_counters()
+        self._counters = counters
+        if (found := latest.use()) is None:
             return None
-        used = figures.use(before, sample)
-        outline = agent.call("layer-list")
-        return self._picture(used, outline, old, counters, sample["mono"] - before["mono"])
+        used, seconds = found
+        outline = self.call("layer-list")
+        return self._picture(used, outline, old, counters, seconds, *self._silent(outline))
+
+    @staticmethod
+    def _silent(answer: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return a line on the nodes that could not be asked, if any."""
+        names = [name for name in answer.get("silent", ()) if name]
+        return (f"not reachable: {', '.join(names)}",) if names else ()
 
     def _without_agent(self) -> Picture:
         """Return what can be seen while the agent does not answer."""
+        self._agent = None
         self._refresh()
-        self._sample = None
+        with suppress(TestbedError):
+            self._stored.refresh()
         note = "the agent does not answer: no figures, no times"
         return self._picture({}, None, {}, {}, 0.0, note)
 
@@ -104,17 +131,18 @@ class Observer:
         """Read anew what a testbed is made of, for `up` may have changed it."""
         fresh = read_state(self._paths)
         if fresh != self._state:
-            self._state, self._stored = fresh, Stored(fresh)
-        self._stored.refresh()
+            self._state = fresh
+            self._open()
 
-    def _read_counters(self, agent: AgentClient) -> Counters:
+    def _read_counters(self) -> Counters:
         found: Counters = {}
         names = list(self._state["nodes"])
         for first in range(0, len(names), _AT_ONCE):
-            answer = agent.call("traffic", nodes=names[first : first + _AT_ONCE])
-            mono = answer["mono"]
+            answer = self.call("traffic", nodes=names[first : first + _AT_ONCE])
+            monos, mono = answer.get("monos", {}), answer["mono"]
             for source, target, count, packets, drops in answer["pairs"]:
-                found[source, target] = Carried(count, packets, drops, mono)
+                at = monos.get(source, mono)
+                found[source, target] = Carried(count, packets, drops, at)
         return found
 
     def _picture(
@@ -128,9 +156,8 @@ class Observer:
     ) -> Picture:
         now = time.monotonic()
         links = figures.links(self._stored.asked, self._stored.disturbed, old, counters)
-        delay_line = overview.ask(self._paths, delayclient.SOCKET, "status")
-        missing = () if delay_line else ("the delay line does not answer: nothing is delayed",)
-        disks = self._disks.read(self._state["nodes"])
+        delay_line = self._sight.delay_line()
+        disks = self._sight.disks(self._state["nodes"])
         return Picture(
             testbed=self._paths.name,
             topology=self._state["topology"]["name"],
@@ -141,32 +168,24 @@ class Observer:
                 self._node(name, known, used.get(name, {}), disks.get(name))
                 for name, known in self._state["nodes"].items()
             ],
-            links=figures.with_losses(links, delaylosses.read(self._paths, self._state, links)),
+            links=figures.with_losses(links, self._sight.losses(self._state, links)),
             layers=self._stored.layers(outline, now),
             delay_line=delay_line,
-            notes=(*notes, *missing),
+            notes=(*notes, *self._sight.notes(delay_line)),
         )
 
     def _node(
         self, name: str, known: Mapping[str, Any], used: Mapping[str, Any], disk: Use | None
     ) -> Node:
-        group = cgroups.group(known["cgroup"])
+        cpu, memory = self._sight.limits(name, known)
         in_use, size = disk or (None, None)
         return Node(
             name=name,
             site=known["site"],
             health=self._stored.health(name),
-            cpu_limit=_now(group.cpu, known["cpu"]),
-            memory_limit=_now(group.memory, known["memory"]),
+            cpu_limit=cpu,
+            memory_limit=memory,
             disk=in_use,
             disk_size=size,
             **used,
         )
-
-
-def _now(read: Callable[[], Any], declared: Any) -> Any:
-    """Return a limit in force; what was declared, where there is none or the node went away."""
-    try:
-        return read() or declared
-    except (ValueError, node_errors.KernelError):
-        return declared

@@ -66,22 +66,18 @@ def _node(known: Mapping[str, Any], stores: Mapping[str, layers.Layers]) -> dict
         "cpu_now": group.cpu(),
         "memory_now": group.memory(),
         "processes": sum(len(each.processes()) for each in group.descend()),
-        "layers": _by_layer(stores),
+        "layers": by_layer(stores),
     }
 
 
-def _by_layer(stores: Mapping[str, layers.Layers]) -> dict[str, list[str]]:
+def by_layer(stores: Mapping[str, layers.Layers]) -> dict[str, list[str]]:
+    """Return the kinds of disturbance of each layer beside base, out of a node's layers by kind."""
     found: dict[str, list[str]] = {}
     for kind, stored in stores.items():
         for layer in stored:
             if layer != layers.BASE:
                 found.setdefault(layer, []).append(kind)
     return found
-
-
-def active_layers(paths: Paths, node: str) -> dict[str, list[str]]:
-    """Return the kinds of disturbance that are in force on a node, by layer name."""
-    return _by_layer(read_stores(paths.node(node)))
 
 
 def ask(paths: Paths, socket: str, op: str, **fields: Any) -> dict[str, Any] | None:

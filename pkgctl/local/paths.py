@@ -7,8 +7,12 @@ import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pkgctl.errors import SpecError
+
+if TYPE_CHECKING:
+    from pkgctl.local.reach import Reach
 
 DEFAULT = "default"
 VARIABLE = "PKGCTL_TESTBED"
@@ -63,6 +67,12 @@ class Paths:
         """The control group of everything that runs in the testbed."""
         return f"pkgctl/{self.name}"
 
+    def reach(self) -> Reach:
+        """Return the way to the testbed's nodes."""
+        from pkgctl.local.reach import Reach
+
+        return Reach(self)
+
     def node(self, name: str) -> Path:
         """Return a node's own folder, which it sees as /run/pkgctl."""
         return self.run / "nodes" / name
@@ -83,14 +93,19 @@ def paths(name: str | None = None) -> Paths:
         SpecError: if the name cannot be a folder's and a control group's.
     """
     chosen = name or os.environ.get(VARIABLE) or DEFAULT
-    if not _NAME.fullmatch(chosen):
+    if not is_name(chosen):
         raise SpecError(
             f"{chosen!r} is no name of a testbed: up to 32 small letters, digits and inner dashes"
         )
     return Paths(chosen)
 
 
+def is_name(text: str) -> bool:
+    """Return whether a testbed can be called like that."""
+    return _NAME.fullmatch(text) is not None
+
+
 def testbeds() -> list[str]:
     """Return the names of the testbeds that have left anything on this machine."""
     found = {path.name for root in (RUN, STORE) if root.is_dir() for path in root.iterdir()}
-    return sorted(name for name in found if _NAME.fullmatch(name))
+    return sorted(filter(is_name, found))

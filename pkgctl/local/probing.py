@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pkgctl.errors import TestbedError
-from pkgctl.local import readback
-from pkgctl.local.backend import LocalBackend, job_name, program
+from pkgctl.local.backend import LocalBackend, job_name
 from pkgctl.nodeside import readback as node_readback
 from pkgctl.nodeside import verdicts, verification
 
@@ -37,14 +36,14 @@ def sites(state: Mapping[str, Any]) -> dict[str, str]:
     return {name: node["site"] for name, node in state["nodes"].items()}
 
 
-def ask(state: Mapping[str, Any], pairs: Sequence[Pair]) -> Asked:
+def ask(backend: LocalBackend, pairs: Sequence[Pair]) -> Asked:
     """Return what the layers that are in force now ask of pairs."""
-    facts = readback.in_force(state)
+    facts = backend.reach.in_force(backend.state)
     down = node_readback.unready(facts)
     excused = {
         pair: f"{end} is {down[end]}" for pair in pairs for end in reversed(pair) if end in down
     }
-    return Asked(verification.ask(pairs, readback.matrix(facts)), excused)
+    return Asked(verification.ask(pairs, node_readback.matrix(facts)), excused)
 
 
 def verify(backend: LocalBackend, pairs: Sequence[Pair], budget: float) -> list[Verdict]:
@@ -62,7 +61,7 @@ def verify(backend: LocalBackend, pairs: Sequence[Pair], budget: float) -> list[
         TestbedError: if the probes cannot be started.
     """
     until = time.monotonic() + budget
-    asked = ask(backend.state, pairs)
+    asked = ask(backend, pairs)
     todo = {pair: asked.verdicts[pair] for pair in pairs if pair not in asked.excused}
     found: Found = {}
     with _alone(backend), Prober(backend, {end for pair in todo for end in pair}) as prober:
@@ -78,7 +77,7 @@ def verify(backend: LocalBackend, pairs: Sequence[Pair], budget: float) -> list[
 
 def _excused(backend: LocalBackend, asked: Asked) -> dict[Pair, str]:
     """Return the pairs without a verdict: unready, or set anew while they were measured."""
-    now = ask(backend.state, list(asked.verdicts))
+    now = ask(backend, list(asked.verdicts))
     changed = {
         pair: "its setting changed while it was measured"
         for pair, wanted in asked.verdicts.items()
@@ -118,7 +117,7 @@ class Prober:
         try:
             for node in self._nodes:
                 name = job_name("probe-serve", node)
-                argv = [*program("probe"), "serve", "--port", str(verification.PORT)]
+                argv = [*self._backend.program("probe"), "serve", "--port", str(verification.PORT)]
                 self._launch(name, node, argv)
                 self._servers.append(name)
             self._wait(lambda: all(map(self._is_up, self._servers)), START_SECONDS)
@@ -169,7 +168,7 @@ class Prober:
     def _start(self, one: verification.Measurement) -> list[str]:
         source, target = one.pair
         where = [self._backend.address(target), str(verification.PORT)]
-        argv = [*program("probe"), one.what, *where, *one.options]
+        argv = [*self._backend.program("probe"), one.what, *where, *one.options]
         names = []
         for _ in range(one.streams):
             self._count += 1
@@ -187,5 +186,6 @@ class Prober:
         return job.is_ready
 
     def _wait(self, is_done: Callable[[], bool], seconds: float) -> None:
+        seconds *= self._backend.reach.patience
         if not self._backend.wait(is_done, time.monotonic() + seconds, lambda _: None):
             raise TestbedError(f"a link probe did not end within {seconds:g} s")

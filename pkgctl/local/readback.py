@@ -27,14 +27,22 @@ def drift(paths: Paths, names: Iterable[str] | None = None) -> dict[str, list[st
         TestbedError: if the testbed is not up, or a node cannot be entered.
     """
     state = testbed.read_state(paths)
-    ingress = _transposed(state["links"])
+    base = base_links(state)
     found = {}
     for name in state["nodes"] if names is None else names:
-        base = {"egress": state["links"].get(name, {}), "ingress": ingress.get(name, {})}
         with explained(), testbed.inside(paths, name) as here:
-            if lines := readback.drift(here, base):
+            if lines := readback.drift(here, base[name]):
                 found[name] = lines
     return found
+
+
+def base_links(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return each node's links by the testbed's description, both ways."""
+    ingress = _transposed(state["links"])
+    return {
+        name: {"egress": state["links"].get(name, {}), "ingress": ingress.get(name, {})}
+        for name in state["nodes"]
+    }
 
 
 def _transposed(links: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -27,7 +27,7 @@ def down(paths: Paths) -> Outcome:
     require_root()
     started = time.monotonic()
     with locked(), explained():
-        if not _is_there(paths):
+        if not is_there(paths):
             return Outcome(False, seconds=time.monotonic() - started)
         lines = remove(paths)
     return Outcome(True, lines, seconds=time.monotonic() - started)
@@ -40,7 +40,8 @@ def enlist(paths: Paths) -> None:
     group.mark()
 
 
-def _is_there(paths: Paths) -> bool:
+def is_there(paths: Paths) -> bool:
+    """Return whether a testbed, whole or in parts, has left anything on this machine."""
     return paths.run.exists() or paths.images.exists() or cgroups.group(paths.cgroup).exists()
 
 

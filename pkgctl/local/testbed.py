@@ -11,8 +11,9 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -64,27 +65,66 @@ def up(topology: Topology, paths: Paths, *, dry_run: bool = False) -> Outcome:
     """
     require_root()
     started = time.monotonic()
-    check_machine(topology, _memory())
-    with locked():
+    check_fits(topology)
+    with locked(), explained():
         before = json.loads(paths.state.read_text()) if paths.state.exists() else None
-        known = {name: node["address"] for name, node in before["nodes"].items()} if before else {}
-        plan = planning.plan(topology, paths, known, ipv6=nodes.has_ipv6())
-        with explained():
-            lines = (
-                _change(before, plan, paths, dry_run) if before else _create(plan, paths, dry_run)
-            )
+        lines, plan = bring(topology, paths, before, Manner(dry_run=dry_run))
     seconds = time.monotonic() - started
     told = warnings(topology) + foresight.of_matrix(plan.matrix)
     return Outcome(bool(lines), lines, told, seconds)
 
 
-def _memory() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def check_fits(topology: Topology) -> None:
+    """Refuse a topology for which this machine is too small.
+
+    Raises:
+        SpecError: with both numbers.
+    """
+    check_machine(topology, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
-def _create(plan: planning.Plan, paths: Paths, dry_run: bool) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How a testbed is brought to a topology.
+
+    Attributes:
+        dry_run: only say what would be done.
+        addresses: those that new nodes get, where nobody has them.
+        suspects: nodes that may not be what the testbed's state says, and are mended if so.
+        noted: what else the testbed's state says, beside the topology.
+    """
+
+    dry_run: bool = False
+    addresses: Mapping[str, str] = field(default_factory=dict)
+    suspects: Set[str] = frozenset()
+    noted: Mapping[str, Any] = field(default_factory=dict)
+
+
+def bring(
+    topology: Topology, paths: Paths, before: Mapping[str, Any] | None, manner: Manner
+) -> tuple[list[str], planning.Plan]:
+    """Make a testbed, or change it from what its state says to what a topology asks for.
+
+    The caller holds the lock.
+
+    Returns:
+        What differed, a fact a line, and the testbed as it should be.
+
+    Raises:
+        PkgctlError, DisturbanceError: if the machine lacks or refuses something.
+    """
+    known = {name: node["address"] for name, node in (before or {"nodes": {}})["nodes"].items()}
+    taken = set(known.values())
+    wished = {name: each for name, each in manner.addresses.items() if each not in taken}
+    plan = planning.plan(topology, paths, {**wished, **known}, ipv6=nodes.has_ipv6())
+    if before is None:
+        return _create(plan, paths, manner), plan
+    return _change(before, plan, paths, manner), plan
+
+
+def _create(plan: planning.Plan, paths: Paths, manner: Manner) -> list[str]:
     lines = [f"+ node {name}" for name in plan.nodes]
-    if dry_run:
+    if manner.dry_run:
         return lines
     _check_left_over(paths)
     try:
@@ -93,7 +133,7 @@ def _create(plan: planning.Plan, paths: Paths, dry_run: bool) -> list[str]:
         _start_daemons(paths)
         nodes.Builder(paths, plan).make(list(plan.nodes))
         _reload_delays(plan, paths)
-        _save_state(plan, paths)
+        _save_state({**plan.state(paths), **manner.noted}, paths)
     except BaseException:
         with suppress(PkgctlError):
             remove(paths)
@@ -140,22 +180,37 @@ def _reload_delays(plan: planning.Plan, paths: Paths) -> None:
         channel.call(paths.agent / delayclient.SOCKET, "reload")
 
 
-def _save_state(plan: planning.Plan, paths: Paths) -> None:
+def _save_state(state: Mapping[str, Any], paths: Paths) -> None:
     fresh = paths.state.with_suffix(".new")
-    fresh.write_text(json.dumps(plan.state(paths)))
+    fresh.write_text(json.dumps(state))
     fresh.replace(paths.state)
 
 
 def _change(
-    before: Mapping[str, Any], plan: planning.Plan, paths: Paths, dry_run: bool
+    before: Mapping[str, Any], plan: planning.Plan, paths: Paths, manner: Manner
 ) -> list[str]:
     todo = planning.difference(before, plan, paths)
-    if not dry_run:
-        _start_daemons(paths)
-    if not todo.lines or dry_run:
+    after = {**plan.state(paths), **manner.noted}
+    _mend(todo, plan, paths, manner.suspects)
+    if manner.dry_run:
         return todo.lines
+    _start_daemons(paths)
+    if todo.lines:
+        _perform(todo, before, plan, paths)
+    if todo.lines or after != before:
+        _save_state(after, paths)
+    return todo.lines
+
+
+def _perform(
+    todo: planning.Difference, before: Mapping[str, Any], plan: planning.Plan, paths: Paths
+) -> None:
     for name in todo.removed:
         _remove_node(name, before["nodes"][name], paths)
+    for name in todo.made:
+        if paths.node(name).exists() or paths.namespaces(name).exists():
+            # What a change that was killed half-way had made of it.
+            _remove_node(name, planned(plan, name), paths)
     paths.hosts.write_text(nodeplan.hosts_file(plan.nodes))
     nodes.Builder(paths, plan).make(todo.made)
     for name, node in plan.nodes.items():
@@ -167,8 +222,47 @@ def _change(
         with inside(paths, name) as here:
             quotas.change(here, layer=layers.BASE, limits=nodes.limits(plan.nodes[name]))
     channel.call(paths.agent / delayclient.SOCKET, "reload")
-    _save_state(plan, paths)
-    return todo.lines
+
+
+def planned(plan: planning.Plan, name: str) -> dict[str, str]:
+    """Return by what a node's parts are found that a plan asks for."""
+    return {"address": plan.nodes[name].address, "cgroup": plan.nodes[name].cgroup}
+
+
+def _mend(todo: planning.Difference, plan: planning.Plan, paths: Paths, suspects: Set[str]) -> None:
+    """Add to what is to be done whatever else suspects lack of what the plan asks."""
+    for name in suspects & (plan.nodes.keys() - set(todo.made)):
+        if not is_whole(paths, name):
+            todo.removed.append(name)
+            todo.made.append(name)
+            todo.lines.append(f"~ node {name}: was not there as described, and is made anew")
+            continue
+        for kind, names, differs in (
+            ("links", todo.shaped, _links_differ(plan, paths, name)),
+            ("limits", todo.limited, _limits_differ(plan, paths, name)),
+        ):
+            if differs and name not in names:
+                names.append(name)
+                todo.lines.append(f"~ node {name}: its own {kind} were not as described")
+
+
+def is_whole(paths: Paths, name: str) -> bool:
+    """Return whether a node's folder and namespaces are there."""
+    own = (paths.node(name) / "node.json", *(paths.namespaces(name) / k for k in namespaces.KINDS))
+    return all(path.exists() for path in own)
+
+
+def base(paths: Paths, name: str, store: str) -> Mapping[str, Any]:
+    """Return the content of the layer base of one of a node's stores."""
+    return layers.load(paths.node(name) / store).get(layers.BASE, {})
+
+
+def _links_differ(plan: planning.Plan, paths: Paths, name: str) -> bool:
+    return base(paths, name, links.STORE) != links.body(plan.egress(name), plan.ingress(name))
+
+
+def _limits_differ(plan: planning.Plan, paths: Paths, name: str) -> bool:
+    return base(paths, name, quotas.STORE) != nodes.limits(plan.nodes[name])
 
 
 def _reshape(name: str, plan: planning.Plan, paths: Paths) -> None:

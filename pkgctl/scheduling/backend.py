@@ -80,7 +80,7 @@ class NodeEvent:
 
     Attributes:
         node: the node.
-        health: running, paused, stopped or crashed.
+        health: running, paused, stopped or crashed; unreachable if nobody can tell.
         actual: when it became so, on the backend's clock.
     """
 

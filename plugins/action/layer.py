@@ -6,9 +6,16 @@
 from __future__ import annotations
 
 from ..module_utils import parts, specifications
-from ..plugin_utils.placing import Placed
+from ..plugin_utils.placing import HEALTH, REST, Layered, Options
 
 
-class ActionModule(Placed):
+class ActionModule(Layered):
     specification = specifications.LAYER
     work = staticmethod(parts.set_layer)
+    kinds = REST
+    has_health = True
+
+    def asked_kinds(self, options: Options) -> tuple[tuple[str, ...], Options | None]:
+        """Return which kinds are to be set on the node, and what is to be set of its health."""
+        given = [kind for kind in REST if options.get(kind) is not None]
+        return tuple(given), options.get(HEALTH)

@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 from ..module_utils import parts, specifications
-from ..plugin_utils.placing import Placed
+from ..plugin_utils.placing import Layered
 
 
-class ActionModule(Placed):
+class ActionModule(Layered):
     specification = specifications.LINK
     work = staticmethod(parts.set_link)
+    kinds = ("link",)

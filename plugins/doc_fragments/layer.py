@@ -14,7 +14,8 @@ attributes:
   action:
     description:
       - Has a corresponding action plugin. On a node of this machine it does the work, and no
-        interpreter is started inside the node. Elsewhere, and with become, the module does.
+        interpreter is started inside the node. Elsewhere, and with become, the module does. The
+        health of virtual machines is changed on the controller.
     support: full
   check_mode:
     description: Can run in check mode and say truthfully what would change, without changing it.

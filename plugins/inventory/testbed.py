@@ -11,10 +11,15 @@ short_description: The nodes of a running testbed
 version_added: 0.1.0
 author: The pkgctl authors (@pkgctl)
 description:
-  - Lists the nodes of a testbed that C(pkgctl up) made on this machine, from the state that it
-    keeps. Without a testbed it warns and lists nothing.
+  - Lists the nodes of a testbed that C(pkgctl up) or C(pulumi up) made, from the state that these
+    keep. Without a testbed it warns and lists nothing.
   - All nodes are in the group C(nodes), and each in one group for its site, its kind and its role,
     such as C(site_edge_a), C(kind_server) and C(role_edge).
+  - Nodes on this machine are entered by the connection C(pkgctl.testbed.node), virtual machines by
+    SSH, with the testbed's own key and to host keys known beforehand. A virtual machine also has
+    C(pkgctl_domain) and C(pkgctl_uri), by which libvirt knows it, C(pkgctl_identity) and
+    C(pkgctl_base), which are what it is to be, and C(pkgctl_controller_directory), where its layers
+    of health are.
   - The words of M(pkgctl.testbed.perturbation) may then be given with C(-e) without a warning, also
     those that are keywords of tasks, such as C(delay).
 options:
@@ -30,7 +35,11 @@ options:
     env:
       - name: PKGCTL_TESTBED
   state:
-    description: The file with the testbed's state. C(/run/pkgctl/TESTBED/state.json) if left out.
+    description:
+      - The file with the testbed's state.
+      - If left out it is C(/run/pkgctl/TESTBED/state.json), where local testbeds are, and if that
+        is not there C(TESTBED/state.json) in C($PKGCTL_STATE), by default the folder C(pkgctl) in
+        C($XDG_STATE_HOME), where those of virtual machines are.
     type: str
 """
 
@@ -44,24 +53,22 @@ plugin: pkgctl.testbed.testbed
 testbed: lab
 """
 
-import json
+import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleParserError
 from ansible.inventory.group import to_safe_group_name
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.utils.display import Display
 from ansible.vars import reserved
 
 from ..module_utils import words
+from ..plugin_utils import records
 
 display = Display()
 
 GROUP = "nodes"
-FORMAT = 1
 
 
 class InventoryModule(BaseInventoryPlugin):
@@ -73,32 +80,43 @@ class InventoryModule(BaseInventoryPlugin):
         self._read_config_data(path)
         allow_words()
         try:
-            state = read_state(self._path())
-        except AnsibleParserError as error:
+            place, record = records.read(*self._places())
+        except records.RecordError as error:
             # Ansible would try every other plugin on this file and tell of each failure at length.
-            display.warning(error.message)
-            self.inventory.set_variable("all", "pkgctl_problem", error.message)
+            display.warning(str(error))
+            self.inventory.set_variable("all", "pkgctl_problem", str(error))
         else:
-            self._add_nodes(state)
+            self._add_nodes(record, place.parent)
 
-    def _path(self) -> Path:
-        name = self.get_option("testbed")
-        return Path(self.get_option("state") or f"/run/pkgctl/{name}/state.json")
+    def _places(self) -> tuple[Path, ...]:
+        if given := self.get_option("state"):
+            return (Path(given),)
+        return records.places(self.get_option("testbed"), os.environ, Path.home())
 
-    def _add_nodes(self, state: Mapping[str, Any]) -> None:
+    def _add_nodes(self, record: records.Record, folder: Path) -> None:
         """Add each node with its variables and to its groups."""
         self.inventory.add_group(GROUP)
-        self.inventory.set_variable("all", "pkgctl_testbed", state["testbed"])
-        self.inventory.set_variable(GROUP, "ansible_connection", "pkgctl.testbed.node")
-        self.inventory.set_variable(GROUP, "ansible_python_interpreter", sys.executable)
-        for name, node in state["nodes"].items():
+        self.inventory.set_variable("all", "pkgctl_testbed", record["testbed"])
+        for variable, value in shared(record).items():
+            self.inventory.set_variable(GROUP, variable, value)
+        for name, node in record["nodes"].items():
             self.inventory.add_host(name, group=GROUP)
-            for variable, value in host_variables(node).items():
+            for variable, value in records.variables(record, name, folder).items():
                 self.inventory.set_variable(name, variable, value)
             for kind in ("site", "kind", "role"):
                 if node.get(kind):
                     group = to_safe_group_name(f"{kind}_{node[kind]}", force=True, silent=True)
                     self.inventory.add_child(self.inventory.add_group(group), name)
+
+
+def shared(record: records.Record) -> dict[str, Any]:
+    """Return the variables that all nodes share: how they are entered."""
+    if records.is_remote(record):
+        return records.common(record)
+    return {
+        "ansible_connection": "pkgctl.testbed.node",
+        "ansible_python_interpreter": sys.executable,
+    }
 
 
 def allow_words() -> None:
@@ -110,37 +128,3 @@ def allow_words() -> None:
     names = getattr(reserved, "_RESERVED_NAMES", None)
     if isinstance(names, frozenset):
         reserved._RESERVED_NAMES = names.difference(words.WORDS)
-
-
-def read_state(path: Path) -> Mapping[str, Any]:
-    """Return the state that a file holds.
-
-    Raises:
-        AnsibleParserError: if there is none, or none that this version can read.
-    """
-    try:
-        state = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise AnsibleParserError(f"no testbed is up: run pkgctl up (there is no {path})") from None
-    except OSError as error:
-        raise AnsibleParserError(f"{path} cannot be read: {error.strerror}") from error
-    except ValueError as error:
-        raise AnsibleParserError(f"{path} is not a testbed's state: {error}") from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT or "nodes" not in state:
-        raise AnsibleParserError(f"{path} is not a testbed's state of format {FORMAT}")
-    return state
-
-
-def host_variables(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a node's own variables; what all nodes share is on their group."""
-    return {
-        "pkgctl_site": node["site"],
-        "pkgctl_kind": node["kind"],
-        "pkgctl_role": node["role"],
-        "pkgctl_labels": node["labels"],
-        "pkgctl_address": node["address"],
-        "pkgctl_disks": sorted(node["disks"]),
-        "pkgctl_namespaces": node["namespaces"],
-        "pkgctl_cgroup": node["cgroup"],
-        "pkgctl_directory": node["directory"],
-    }

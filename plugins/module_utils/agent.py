@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The node agent: what must happen later, or all the time, for all nodes of a local testbed.
 
+On a node that is a machine of its own there is one too, which knows that node alone.
+
 It starts, resizes and stops jobs and stamps their lives, samples usage, carries out armed
 timelines, ends what nobody renews, and keeps the delay line running, as that keeps the agent.
 
@@ -23,13 +25,16 @@ from typing import Any
 
 from . import (
     channel,
+    clientfiles,
     condition,
     daemon,
     delayclient,
     jobs,
     journal,
     kinds,
+    looking,
     outline,
+    performing,
     sampler,
     syscalls,
     traffic,
@@ -54,6 +59,8 @@ _SHORTEST_INTERVAL = 0.02
 # No sample is taken so shortly before a layer is to be switched.
 _QUIET = 0.03
 _SWEEP = 30.0
+# What could not be brought about when the agent began is tried again so often, seconds apart.
+_TRIES, _PAUSE = 10, 2.0
 
 Body = dict[str, Any]
 
@@ -61,21 +68,32 @@ Body = dict[str, Any]
 class Agent:
     """The agent of one testbed."""
 
-    def __init__(self, directory: Path, listener: socket.socket) -> None:
-        """Serve the testbed in directory; clients come through listener."""
+    def __init__(
+        self, directory: Path, listener: socket.socket, stage: Stage | None = None
+    ) -> None:
+        """Serve the testbed in directory.
+
+        Args:
+            directory: the testbed's folder.
+            listener: through which clients come.
+            stage: its nodes, if they are not in that folder.
+        """
         self._directory = directory
         self._loop = Loop()
         self._events = Events(self._loop)
-        self._stage = Stage(directory)
+        self._stage = stage or Stage(directory)
         self._traffic: sampler.Traffic | None = None
         self._sampling: dict[Client, float] = {}
         self._healths: dict[str, str] = {}
         self._due_again = False
-        self._guard_delay_line()
+        self._code = performing.digest()
+        if self._stage.delays_packets():
+            self._guard_delay_line()
         self._jobs = JobKeeper(
             directory, self._loop, self._stage.node, self._tell, self._reconsider_soon
         )
-        is_first = not (directory / journal.NAME).exists()
+        # The nodes of a local testbed are still being made when its first agent begins.
+        is_first = not (directory / journal.NAME).exists() and not daemon.is_service(directory)
         book = Book(directory / journal.NAME)
         judge = Judge(book, self._stage, self._jobs.counts, self._jobs.status)
         self._timelines = Timelines(self._loop, self._stage, book, judge, self._tell)
@@ -89,6 +107,8 @@ class Agent:
     def _operations(self) -> dict[str, Operation]:
         keeper, timelines, leases = self._jobs, self._timelines, self._leases
         pairs = traffic.Pairs(self._directory, self._stage.node)
+        files = clientfiles.ClientFiles(self._directory, self._stage.node)
+        looks = looking.Looking(self._directory, self._stage.node, self._stage.names)
         plain: dict[str, Callable[[Body], Body | None]] = {
             "ping": self._ping,
             "job-start": keeper.start,
@@ -96,9 +116,15 @@ class Agent:
             "job-stop": keeper.stop,
             "job-remove": keeper.remove,
             "job-list": keeper.listing,
+            "job-output": keeper.output,
             "artifact-drop": keeper.drop_artifacts,
             "artifact-list": keeper.artifacts,
             "traffic": pairs.read,
+            "look": looks.look,
+            "client-put": files.put,
+            "client-read": files.read,
+            "client-tell": files.tell,
+            "client-clear": files.clear,
             "timeline-arm": timelines.arm,
             "timeline-start": timelines.start,
             "timeline-cancel": timelines.cancel,
@@ -113,6 +139,7 @@ class Agent:
         return {name: _plain(operation) for name, operation in plain.items()} | {
             "events": self._events.stream,
             "samples": self._stream_samples,
+            "perform": self._perform,
         }
 
     def run(self) -> None:
@@ -128,6 +155,19 @@ class Agent:
         mono, wall = syscalls.monotonic(), time.time()
         return {"pid": os.getpid(), "mono": mono, "wall": wall, "version": VERSION}
 
+    def _perform(self, client: Client, request: Body) -> Body:
+        """Have a child do a module's work on the machine that this is; the report comes later."""
+        if not daemon.is_service(self._directory):
+            raise AgentError("this agent is of many nodes, and is on none")
+        work = performing.read(request, self._code)
+
+        def alone() -> Result:
+            self._stage.detach()
+            return work()
+
+        Child(self._loop, alone, client.send)
+        return {}
+
     def _set_lease(self, request: Body) -> Body:
         return self._leases.set(self._stage.node(str(request["node"])).name, request)
 
@@ -139,10 +179,21 @@ class Agent:
         for name in names:
             self._healths[name] = self._health(name)
         if names:
-            Child(self._loop, lambda: self._converge(names), self._converged)
+            self._bring_up(names, _TRIES if daemon.is_service(self._directory) else 0)
         self._timelines.resume()
         self._leases.mind()
         self._sweep()
+
+    def _bring_up(self, names: list[str], tries: int) -> None:
+        """Bring nodes to their layers; what fails is tried again: a link may come up late."""
+
+        def then(result: Result) -> None:
+            self._converged(result)
+            if tries and ("error" in result or result.get("errors")):
+                again = syscalls.monotonic() + _PAUSE
+                self._loop.at(again, lambda: self._bring_up(names, tries - 1))
+
+        Child(self._loop, lambda: self._converge(names), then)
 
     def _converge(self, names: list[str]) -> Result:
         self._stage.detach()
@@ -220,7 +271,9 @@ class Agent:
             self._loop.at(due + 1e-3, lambda: self._sample(client, planned))
             return
         client.send({"mono": mono, "rows": self._rows()})
-        again = max(planned + self._sampling[client], mono)
+        # On a machine on which a sample takes longer than that, others have their turn between two.
+        done = syscalls.monotonic()
+        again = max(planned + self._sampling[client], done + (done - mono))
         self._loop.at(again, lambda: self._sample(client, again))
 
     def _rows(self) -> list[sampler.Row]:
@@ -229,15 +282,15 @@ class Agent:
         known = self._stage.known()
         running = [job for job in self._jobs.running() if job.node in known]
         return sampler.sample(
-            [(node.name, node.address, group(node.cgroup)) for node in known.values()],
+            [(node.name, group(node.cgroup)) for node in known.values()],
             [(job.node, job.id, jobs.job_group(known[job.node], job)) for job in running],
-            self._traffic.read(),
+            self._traffic.read(known.values()),
         )
 
     def _guard_delay_line(self) -> None:
         """Start the delay line unless it runs, and again when it ends."""
         path = self._directory / "agent" / delayclient.SOCKET
-        if daemon.is_going_down(self._directory):
+        if daemon.is_going_down(self._directory) or not self._stage.delays_packets():
             return
         try:
             daemon.ensure("delayline", self._directory, path)
@@ -261,13 +314,18 @@ def _plain(operation: Callable[[Body], Body | None]) -> Operation:
 
 def main() -> None:
     """Serve the testbed in the folder that the first argument names."""
+    serve(Agent)
+
+
+def serve(make: Callable[[Path, socket.socket], Agent]) -> None:
+    """Serve the testbed in the folder that the first argument names, by an agent that is made."""
     directory = Path(sys.argv[1])
     # One for each job and client, and two for each node, come to more than the usual 1,024.
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     signal.signal(signal.SIGPIPE, signal.SIG_IGN)
     listener = daemon.inherited() or channel.listen(directory / channel.AGENT)
-    agent = Agent(directory, listener)
+    agent = make(directory, listener)
     signal.signal(signal.SIGTERM, lambda *_: agent.stop())
     gc.freeze()
     agent.run()

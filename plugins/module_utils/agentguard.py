@@ -60,9 +60,12 @@ class AgentGuard:
         self._loop.at(now + self._pause, self._revive)
 
     def _revive(self) -> None:
-        """Start the agent, unless it is back already or its testbed is gone."""
+        """Start the agent, unless it is back, others see to that, or its testbed is gone."""
         gone = not self._path.parent.is_dir() or daemon.is_going_down(self._directory)
         if gone or self._connect():
+            return
+        if daemon.is_service(self._directory):
+            self.seek()
             return
         child = os.fork()
         if child == 0:

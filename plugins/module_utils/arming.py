@@ -69,18 +69,18 @@ def perform(options: Mapping[str, object], *, dry_run: bool) -> dict[str, object
     name = words.read_name("name", options["name"])
     begins = options["state"] == "begun"
     if dry_run:
-        return {"changed": _would_change(node, name, begins=begins)}
+        found = _ask(node, "timeline-list")["timelines"]
+        return {"changed": would_change(found, name, begins=begins)}
     steps = begin(node, name) if begins else drop(node, name)
     return {"changed": steps > 0, "steps": steps}
 
 
-def _would_change(node: Identity, timeline: str, *, begins: bool) -> bool:
-    """Return whether a timeline has steps to begin, or to drop.
+def would_change(timelines: Iterable[Mapping[str, Any]], timeline: str, *, begins: bool) -> bool:
+    """Return whether a timeline has steps to begin, or to drop, by the agents' lists.
 
-    A play that runs dry has armed nothing, so one that the agent does not know would begin.
+    A play that runs dry has armed nothing, so one that no agent knows would begin.
     """
-    found = _ask(node, "timeline-list")["timelines"]
-    states = {each["state"] for each in found if each["timeline"] == timeline}
+    states = {each["state"] for each in timelines if each["timeline"] == timeline}
     return "armed" in states or not states if begins else bool(states)
 
 
@@ -162,4 +162,4 @@ def _ask(here: Identity, op: str, **fields: object) -> channel.Body:
 
 def socket(node: Identity) -> Path:
     """Return where the node's agent listens."""
-    return Path(node.directory, channel.AGENT)
+    return node.agent

@@ -86,10 +86,13 @@ class Group:
             self._pass_down(self.machine.v2)
 
     def _pass_down(self, root: Path) -> None:
-        wanted = " ".join(f"+{name}" for name in sorted(self.machine.unified))
         place = root
         for part in Path(self.path).parts:
-            _write(place / "cgroup.subtree_control", wanted)
+            passed = _read(place / "cgroup.subtree_control").split()
+            # Where systemd has passed them down it is not to be bothered.
+            if lacking := sorted(self.machine.unified - set(passed)):
+                wanted = " ".join(f"+{name}" for name in lacking)
+                _write(place / "cgroup.subtree_control", wanted)
             place /= part
 
     def join(self, pid: int = 0) -> None:
@@ -206,8 +209,9 @@ class Group:
         """Return the bound on CPU time in cores."""
         folder = self.folder("cpu")
         if self.machine.is_unified("cpu"):
-            quota, period = _read(folder / "cpu.max").split()
-            return None if quota == "max" else int(quota) / int(period)
+            # A slice of systemd's may lack a controller that nothing in it has needed so far.
+            quota, _, period = _read(folder / "cpu.max").strip().partition(" ")
+            return None if quota in ("max", "") else int(quota) / int(period)
         count = int(_read(folder / "cpu.cfs_quota_us"))
         return None if count < 0 else count / int(_read(folder / "cpu.cfs_period_us"))
 
@@ -223,7 +227,7 @@ class Group:
         """Return the bound on memory in bytes."""
         if self.machine.is_unified("memory"):
             text = _read(self.folder("memory") / "memory.max").strip()
-            return None if text == "max" else int(text)
+            return None if text in ("max", "") else int(text)
         limit = int(_read(self.folder("memory") / "memory.limit_in_bytes"))
         return None if limit >= 1 << 62 else limit
 
@@ -242,7 +246,7 @@ class Group:
     def pids(self) -> int | None:
         """Return the bound on processes and threads."""
         text = _read(self.folder("pids") / "pids.max").strip()
-        return None if text == "max" else int(text)
+        return None if text in ("max", "") else int(text)
 
     def usage(self) -> Usage:
         """Return what the group has used so far; zeros once it is gone."""

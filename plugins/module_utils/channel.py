@@ -16,6 +16,8 @@ from .errors import AgentError
 
 # Where the agent listens, below a testbed's folder, and below each node's own.
 AGENT = "agent/agent.sock"
+# Where the one listens who answers for the agents of nodes that are machines of their own.
+RELAY = "agent/relay.sock"
 LONGEST = 1 << 20
 Body = dict[str, Any]
 

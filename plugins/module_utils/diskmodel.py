@@ -49,12 +49,6 @@ class Wanted:
         """How it is mounted, if at all."""
         return UNMOUNTED if self.condition == DETACHED else self.condition
 
-    @property
-    def spares_nobody(self) -> bool:
-        """Whether former users that hold on to it lose it too."""
-        soft = self.how in (mounting.CLEAN, mounting.LAZY)
-        return self.place == UNMOUNTED and not soft
-
     def show(self) -> str:
         """Return it in words, such as ``mounted, 12Mi held back``."""
         held = [f"{show_size(self.held)} held back"] if self.held else []
@@ -168,17 +162,17 @@ def _words(body: Body) -> str:
     return " and ".join(fill + size)
 
 
-def moves(seen: Seen, then: Wanted, *, is_held: bool = False) -> bool:
-    """Return whether a disk has to be mounted otherwise.
+def moves(seen: Seen, then: Wanted, *, lingers: bool = False) -> bool:
+    """Return whether a disk has to be mounted otherwise, or taken away for good.
 
     Args:
         seen: what is at its place.
         then: what is asked.
-        is_held: whether former users hold on to its file system.
+        lingers: whether one that is unmounted, as is asked, is not yet away as is asked.
     """
     if seen.foreign:
         return False
-    return seen.condition != then.place or (then.spares_nobody and is_held)
+    return seen.condition != then.place or (then.place == UNMOUNTED and lingers)
 
 
 def to_hold(then: Wanted, room: Room | None) -> int | None:

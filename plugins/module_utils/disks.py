@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A node's data disks as layers: mounted, read-only, unmounted or detached, fuller or smaller.
 
-A disk is an image behind a loop device that frees itself with its last user, so its data stay and
-nothing of it is left in the kernel. What cannot be done while a disk is away or read-only is done
-when it is back. A node that is switched off has no disk mounted.
+Whatever becomes of a disk, its data stay; and of one that is away the kernel keeps nothing but what
+its former users hold. What cannot be done while a disk is away or read-only is done when it is
+back. A node that is switched off has no disk mounted.
 """
 
 from __future__ import annotations
@@ -126,8 +126,8 @@ class _Work:
 
     def _moves(self, name: str) -> bool:
         disk, seen, then = self._identity.disks[name], self._scene.seen[name], self._then[name]
-        is_held = then.spares_nobody and not seen.device and bool(mounting.in_use(disk))
-        return diskmodel.moves(seen, then, is_held=is_held)
+        is_away = seen.condition == then.place == mounting.UNMOUNTED
+        return diskmodel.moves(seen, then, lingers=is_away and mounting.lingers(disk, then.how))
 
     def _foretell(self) -> Change:
         todo = diskmodel.actions(self._scene, self._then, self._moving)
@@ -164,6 +164,7 @@ class _Work:
     def carry_out(self) -> None:
         """Store the layers, then bring the disks to them; one that refuses keeps no other back."""
         self._save(self._stored)
+        self._let_go()
         refused = [error for name in self._moving if (error := self._move(name))]
         if self._moving:
             quotas.throttle(self._identity)
@@ -173,6 +174,18 @@ class _Work:
                 filling.hold(self._identity.disks[name].mount, size)
         if refused:
             raise refused[0]
+
+    def _let_go(self) -> None:
+        """Hold nothing back that waits in a device which is about to go."""
+        going = {
+            name: self._identity.disks[name]
+            for name in self._moving
+            if mounting.dies(
+                self._identity.disks[name], self._scene.seen[name], self._then[name].how
+            )
+        }
+        if going:
+            quotas.let_go(self._identity, mounting.devices(going))
 
     def _move(self, name: str) -> DisturbanceError | None:
         then = self._then[name]

@@ -273,4 +273,4 @@ _ACTS: Mapping[str, Callable[[Identity], None]] = {
 def _tell(identity: Identity) -> None:
     """Let the agent know; it may be the caller itself, so nobody waits for an answer."""
     with suppress(AgentError, OSError):
-        channel.tell(Path(identity.directory, channel.AGENT), "node-changed", node=identity.name)
+        channel.tell(identity.agent, "node-changed", node=identity.name)

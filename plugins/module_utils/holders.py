@@ -11,6 +11,8 @@ from pathlib import Path
 from .errors import DisturbanceError
 
 _SHOWN = 5
+# On a node that is a machine of its own, systemd's slice holds its jobs.
+_SLICE = re.compile(r"^\d+:[^:]*:/pkgctl\.slice/job-([^/\n]+)", re.M)
 _GROUP = re.compile(r"^\d+:[^:]*:.*/?pkgctl/[^/]+/(nodes|outside)/([^/\n]+)(?:/([^/\n]+))?", re.M)
 
 
@@ -55,7 +57,8 @@ def belonging(groups: str) -> str:
     """
     known = max(_GROUP.findall(groups), key=lambda match: bool(match[2]), default=None)
     if known is None:
-        return ""
+        own = _SLICE.search(groups)
+        return f"job {own[1]}" if own else ""
     where, name, inner = known
     if where == "outside":
         return f"job {name}"

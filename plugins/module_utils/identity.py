@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from . import channel
 from .errors import NodeError
 
 DIRECTORY = "/run/pkgctl"
@@ -74,6 +75,11 @@ class Identity:
     def has_netem(self) -> bool:
         """Whether the kernel's netem does what else the delay line would do."""
         return self.impairment == NETEM
+
+    @property
+    def agent(self) -> Path:
+        """Where the agent that sees to the node listens."""
+        return Path(self.directory, channel.AGENT)
 
     def addresses(self, peer: str) -> tuple[str, ...]:
         """Return a peer's addresses: IPv4, and IPv6 if it has one."""

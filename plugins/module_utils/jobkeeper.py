@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import channel, condition, jobs, syscalls, triggers
+from . import channel, clientfiles, condition, jobs, syscalls, triggers
 from .cgroups import group
 from .errors import AgentError, DisturbanceError
 from .identity import Identity
@@ -200,7 +200,7 @@ class JobKeeper:
 
     @staticmethod
     def _record(job: Job) -> Body:
-        hidden = ("argv", "env", "born", "stopping")
+        hidden = ("argv", "env", "born", "stopping", "moment")
         return {key: getattr(job, key) for key in job.__slots__ if key not in hidden}
 
     def _open_notify(self) -> socket.socket:
@@ -304,15 +304,31 @@ class JobKeeper:
         """Return the records of all jobs."""
         return {"jobs": [self._record(job) for job in self._jobs.values()]}
 
+    def output(self, request: Body) -> Body:
+        """Return a piece of what a job has printed, from the byte ``offset`` on."""
+        job = self._job(request)
+        path = self._directory / "logs" / f"{job.id}.log"
+        return clientfiles.piece(path, int(request.get("offset", 0)))
+
     def _adopt(self) -> None:
         """Take up the jobs of an agent that is gone."""
         for job in self._jobs.values():
+            was_before = job.convert()
             if job.has_ended:
                 continue
-            if job.pid is not None and job.born is not None and jobs.birth(job.pid) == job.born:
+            if was_before:
+                self._lose(job)
+            elif job.pid is not None and job.born is not None and jobs.birth(job.pid) == job.born:
                 self._loop.await_exit(job.pid, lambda status, job=job: self._ended(job, status))  # type: ignore[misc]
             else:
                 self._ended(job, None)
+
+    def _lose(self, job: Job) -> None:
+        """Take note that a job was running when its machine went down."""
+        (self._directory / "nodes" / job.node / "exits" / job.id).unlink(missing_ok=True)
+        job.stamp("finished")
+        job.lost, job.error = True, f"node {job.node} was started again"
+        self._set(job, "failed")
 
     def _load_artifacts(self) -> dict[str, list[str]]:
         path = self._directory / "agent" / "artifacts.json"

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import condition, namespaces, quotas, syscalls
+from . import condition, journal, namespaces, quotas, syscalls
 from .cgroups import Group, group
 from .errors import DisturbanceError, KernelError
 from .identity import Identity
@@ -54,6 +54,8 @@ class Job:
         error: why it failed, in words.
         lost: whether it ended because its node went down.
         stamps: submitted, decided, artifact, started, ready, finished: CLOCK_MONOTONIC seconds.
+        moment: boot and both clocks at the last word of it, from which the stamps are converted
+            when the machine was started again since.
     """
 
     id: str
@@ -75,6 +77,7 @@ class Job:
     lost: bool = False
     stopping: bool = False
     stamps: dict[str, float] = field(default_factory=dict)
+    moment: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse a request that cannot be meant.
@@ -107,10 +110,21 @@ class Job:
         """Note that a step is reached now, unless it was reached before."""
         self.stamps.setdefault(step, syscalls.monotonic())
 
+    def convert(self) -> bool:
+        """Give its stamps this boot's clock; return whether the last word of it is of another."""
+        here = journal.now()
+        is_old = bool(self.moment) and self.moment["boot"] != here.boot
+        if is_old:
+            shift = here.shift_from(**self.moment)
+            self.stamps = {step: when + shift for step, when in self.stamps.items()}
+            self.moment = asdict(here)
+        return is_old
+
     def save(self, folder: Path) -> None:
         """Write the record, all at once."""
         path = folder / f"{self.id}.json"
         fresh = path.with_suffix(".new")
+        self.moment = asdict(journal.now())
         fresh.write_text(json.dumps(asdict(self)))
         fresh.replace(path)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from . import disks, health, links, quotas, stress
+from . import disks, domains, health, links, quotas, stress
 from .change import Change
 from .errors import DisturbanceError
 from .identity import Identity
@@ -72,8 +72,16 @@ def _disk(
 def _health(
     node: Identity, layer: str | None, body: Body | None, force: bool, dry_run: bool
 ) -> Change:
-    state = None if body is None else str(body["health"])
-    return health.change(node, layer=layer, health=state, present=body is not None, dry_run=dry_run)
+    state, present = None if body is None else str(body["health"]), body is not None
+    if isinstance(node, domains.Guest):
+        return domains.change(node, layer=layer, health=state, present=present, dry_run=dry_run)
+    return health.change(node, layer=layer, health=state, present=present, dry_run=dry_run)
+
+
+def _converge_health(node: Identity, *, dry_run: bool = False) -> Change:
+    if isinstance(node, domains.Guest):
+        return domains.converge(node, dry_run=dry_run)
+    return health.converge(node, dry_run=dry_run)
 
 
 def _stress(
@@ -87,7 +95,7 @@ KINDS: Mapping[str, Kind] = {
     "link": Kind(links.STORE, _link, links.converge),
     "quota": Kind(quotas.STORE, _quota, quotas.converge),
     "disk": Kind(disks.STORE, _disk, disks.converge),
-    "health": Kind(health.STORE, _health, health.converge),
+    "health": Kind(health.STORE, _health, _converge_health),
     "stress": Kind(stress.STORE, _stress, stress.converge),
 }
 NAMES = tuple(KINDS)

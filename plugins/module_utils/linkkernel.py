@@ -5,14 +5,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
-from . import netem, nftables, rtnl, syscalls
-from .errors import DisturbanceError
+from . import doubling, namespaces, netem, nftables, rtnl, syscalls
+from .errors import DisturbanceError, KernelError
 from .netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Socket
 from .shaping import ROOT, Plan, Retired, State
 
 # Longer than a queue of 50 ms at its old rate.
 _DRAIN_SECONDS = 0.1
+# The index of lo in a new network namespace.
+_LOOPBACK = 1
 
 
 class Kernel:
@@ -77,6 +80,7 @@ class Kernel:
         return False
 
     def _read_filter(self, state: State) -> State:
+        state = replace(state, doubles=doubling.read(self.filter))
         if not nftables.exists(self.filter, nftables.SHAPING):
             return state
         peers, cut = (self._elements(name) for name in ("class", "cut"))
@@ -88,6 +92,7 @@ class Kernel:
             table=True,
             netems=state.netems,
             closed=nftables.is_closed(self.filter),
+            doubles=state.doubles,
         )
 
     def _elements(self, name: str) -> dict[bytes, int]:
@@ -119,3 +124,19 @@ class Kernel:
     def _waiting(self, minors: Iterable[int]) -> list[int]:
         backlogs = rtnl.backlogs(self.route, self.index)
         return [minor for minor in minors if backlogs.get(ROOT | minor)]
+
+
+def has_netem() -> bool:
+    """Return whether the kernel has netem, found out where nothing can be disturbed.
+
+    Raises:
+        KernelError: if this process may not make a network of its own to try it in.
+    """
+    with namespaces.returning("net"):
+        syscalls.unshare(syscalls.CLONE_NEWNET)
+        with Socket(NETLINK_ROUTE) as route:
+            try:
+                route.request([netem.put(_LOOPBACK, rtnl.ROOT, ROOT, netem.Netem(limit=1))])
+            except KernelError:
+                return False
+    return True

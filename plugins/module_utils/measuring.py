@@ -41,7 +41,8 @@ MEASURE: Mapping[str, Any] = {
     "required_if": [("state", "measured", ("dst", "what"))],
 }
 LONGEST_SECONDS = 120.0
-START_SECONDS = 10.0
+# An emulated machine takes its time to start an interpreter.
+START_SECONDS = 60.0
 _LABELS = {"kind": "probe", "owner": "experiment"}
 
 
@@ -53,7 +54,12 @@ def look(options: Options, *, dry_run: bool) -> dict[str, object]:
     """
     node = readback.here()
     lines = readback.drift(node, options.get("base"))
-    report = {"changed": False, "drift": lines, "in_force": readback.in_force(node)}
+    return judged(options, lines, readback.in_force(node))
+
+
+def judged(options: Options, lines: list[str], in_force: Mapping[str, Any]) -> dict[str, object]:
+    """Return the report of the drift module: what differs, and what all layers add up to."""
+    report: dict[str, object] = {"changed": False, "drift": lines, "in_force": dict(in_force)}
     if not lines or not options.get("fail", True):
         return report
     more = f", and {len(lines) - 1} more differences" if len(lines) > 1 else ""

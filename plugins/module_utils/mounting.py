@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Mounting a disk's image and taking it away, softly or not.
+"""Mounting a disk and taking it away, softly or not.
 
-A disk is told by the image behind its loop device, not by its place alone: somebody else's mount
-there is not ours to touch. A loop device frees itself with its last user. One that is still in use
-is used again, for two file systems at work on one image would ruin it; one whose file system was
-shut down is cut off from the image first, so that what it has in memory can never get there.
+A disk is told by what is behind the device that is mounted (see backing.py), not by its place
+alone: somebody else's mount there is not ours to touch. A file system that is still in use is used
+again; one that was shut down is parted from the disk first, so that what it has in memory can never
+get there.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from . import syscalls
+from .backing import Backing, Mount
+from .blockdisk import Block
 from .errors import DisturbanceError, KernelError
 from .holders import busy
 from .identity import Disk
+from .loopdisk import Loop
 
 MOUNTED, READONLY, UNMOUNTED = "mounted", "readonly", "unmounted"
 # What a disk may be found in beside these, and is never asked to be.
@@ -29,28 +32,22 @@ DEAD, FOREIGN = "dead", "foreign"
 CLEAN, LAZY, FORCE, PULL, CRASH = "clean", "lazy", "force", "pull", "crash"
 _FSTYPE = "ext4"
 _FLAGS = syscalls.MS_NOSUID | syscalls.MS_NODEV
-_LOOP = 7
+_DEVICES = "/dev/"
 _OWN_MOUNTS = Path("/proc/thread-self/mountinfo")
 
 
 @dataclass(frozen=True, slots=True)
-class Mount:
-    """A line of mountinfo: what is mounted, from where, and if it was shut down."""
-
-    number: str
-    root: str
-    what: str
-    read_only: bool
-    shut_down: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Seen:
-    """What is at a disk's place: its condition, its loop device, and the foreign mount there."""
+    """What is at a disk's place: its condition, its device, and the foreign mount there."""
 
     condition: str = UNMOUNTED
     device: str = ""
     foreign: str = ""
+
+
+def backing(disk: Disk) -> Backing:
+    """Return what is behind a disk."""
+    return Block(disk.image) if disk.image.startswith(_DEVICES) else Loop(disk.image)
 
 
 def tops(mountinfo: str) -> dict[str, Mount]:
@@ -79,8 +76,8 @@ def judge(mount: Mount | None, *, ours: bool, cut: bool) -> str:
 
     Args:
         mount: what is on top at its place.
-        ours: whether the disk's image is behind that.
-        cut: whether its loop device was cut off from the image.
+        ours: whether the disk is behind that.
+        cut: whether its device was parted from the disk.
     """
     if mount is None:
         return UNMOUNTED
@@ -103,70 +100,43 @@ def _look(disk: Disk, mounts: Mapping[str, Mount]) -> Seen:
     mount = mounts.get(os.path.realpath(disk.mount))
     if mount is None:
         return Seen()
-    device = _loop_of(mount)
-    ours, cut = (_behind(device, _image(disk)) if device else None) or (False, False)
-    condition = judge(mount, ours=ours, cut=cut)
-    return Seen(condition, device if ours else "", "" if ours else mount.what)
-
-
-def _loop_of(mount: Mount) -> str:
-    """Return the path of the loop device that is mounted as a whole; else nothing."""
-    major, _, minor = mount.number.partition(":")
-    return f"/dev/loop{minor}" if int(major) == _LOOP and mount.root == "/" else ""
-
-
-def _image(disk: Disk) -> tuple[int, int] | None:
-    """Return (device number, inode) of a disk's image, by which a loop device knows it."""
-    try:
-        found = Path(disk.image).stat()
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
-
-
-def _behind(device: str, image: tuple[int, int] | None) -> tuple[bool, bool] | None:
-    """Return whether an image is behind a device, and if it is cut off; None if nothing is."""
-    with suppress(OSError), _opened(device) as opened:
-        behind, cut = syscalls.loop_behind(opened)
-        return behind == image, cut
-    return None
-
-
-@contextmanager
-def _opened(device: str) -> Iterator[int]:
-    opened = os.open(device, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        yield opened
-    finally:
-        os.close(opened)
+    found = backing(disk).behind(mount)
+    device, cut = found or ("", False)
+    condition = judge(mount, ours=found is not None, cut=cut)
+    return Seen(condition, device, "" if found else mount.what)
 
 
 def in_use(disk: Disk) -> str:
-    """Return the loop device that has a disk's image, mounted anywhere or held open; else nothing.
+    """Return the device on which a disk is in use, mounted anywhere or held open; else nothing.
 
-    A device that was cut off does not count.
+    A device that was parted from the disk does not count.
     """
-    image = _image(disk)
-    for place in sorted(Path("/sys/block").glob("loop*/loop")) if image else ():
-        device = f"/dev/{place.parent.name}"
-        if _behind(device, image) == (True, False):
-            return device
-    return ""
+    return backing(disk).in_use()
+
+
+def lingers(disk: Disk, how: str) -> bool:
+    """Return whether a disk that went as how says, and is mounted no longer, is not yet away."""
+    return backing(disk).lingers(spared=how in (CLEAN, LAZY), gone=how == PULL)
+
+
+def dies(disk: Disk, seen: Seen, how: str) -> bool:
+    """Return whether bringing a disk elsewhere may take its device from under what waits in it."""
+    return (how not in (CLEAN, LAZY) or seen.condition == DEAD) and backing(disk).dies()
 
 
 def devices(disks: Mapping[str, Disk]) -> list[str]:
-    """Return ``major:minor`` of each disk's device: mounted here, or held by former users."""
-    found = [seen.device or in_use(disks[name]) for name, seen in look(disks).items()]
-    return [f"{_LOOP}:{device.removeprefix('/dev/loop')}" for device in found if device]
+    """Return ``major:minor`` of each disk's device that this node's users may use."""
+    return [
+        number
+        for name, seen in look(disks).items()
+        for number in backing(disks[name]).numbers(seen.device)
+    ]
 
 
 def attach(disk: Disk, *, read_only: bool = False) -> None:
-    """Mount the image of a disk that nobody uses at its place in the caller's mount namespace."""
-    device, held = syscalls.attach_loop(disk.image)
-    try:
+    """Mount a disk that nobody uses at its place in the caller's mount namespace."""
+    with backing(disk).fresh() as device:
         _mount(device, disk, read_only=read_only)
-    finally:
-        os.close(held)
 
 
 def attach_again(disk: Disk, *, read_only: bool) -> None:
@@ -185,16 +155,11 @@ def attach_again(disk: Disk, *, read_only: bool) -> None:
 
 
 def _reattach(disk: Disk, *, read_only: bool) -> bool:
-    """Mount a disk from the device that has its image; return whether there was one."""
-    device = in_use(disk)
-    if not device:
-        return False
-    with _opened(device):
-        # Its last user may have gone since; held open, it stays what it is now.
-        if _behind(device, _image(disk)) != (True, False):
-            return False
-        _mount(device, disk, read_only=read_only)
-    return True
+    """Mount a disk from the device on which it is in use; return whether there was one."""
+    with backing(disk).taken_up() as device:
+        if device:
+            _mount(device, disk, read_only=read_only)
+        return bool(device)
 
 
 def _mount(device: str, disk: Disk, *, read_only: bool) -> None:
@@ -274,6 +239,7 @@ def _take_away(disk: Disk, now: str, how: str) -> None:
         _unmount(disk, how)
     if how in (FORCE, PULL, CRASH):
         _pull_from_former_users(disk)
+    backing(disk).settle(gone=how == PULL)
 
 
 def _unmount(disk: Disk, how: str) -> None:
@@ -310,17 +276,18 @@ def refuse_busy(disk: Disk) -> None:
 
 def pull(disk: Disk, *, flush_log: bool = True) -> None:
     """Take a disk away as if it had been pulled: whoever uses it gets EIO."""
+    backing(disk).doom()
     with suppress(KernelError):  # One that cannot be shut down fails when it is cut off.
         syscalls.shut_down(disk.mount, flush_log=flush_log)
     cut_off(disk)
 
 
 def cut_off(disk: Disk) -> None:
-    """Part the file system at a disk's place from the image, and unmount it for good."""
+    """Part the file system at a disk's place from the disk, and unmount it for good."""
     seen = look({"": disk})[""]
-    if not seen.device:
+    if seen.foreign or seen.condition == UNMOUNTED:
         raise DisturbanceError(f"{disk.mount} is not the disk that it was")
-    syscalls.cut_loop(seen.device)
+    backing(disk).part(seen.device)
     syscalls.unmount(disk.mount, syscalls.MNT_DETACH)
 
 

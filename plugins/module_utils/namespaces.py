@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -43,6 +43,23 @@ def returning(*kinds: str) -> Iterator[None]:
             os.close(descriptor)
         os.fchdir(folder)
         os.close(folder)
+
+
+def current(*kinds: str) -> dict[str, int]:
+    """Return an open descriptor of each of the caller's namespaces."""
+    return {
+        kind: os.open(f"/proc/thread-self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC) for kind in kinds
+    }
+
+
+def pin(kinds: Mapping[str, int], place: Path) -> None:
+    """Bind each namespace, by its open descriptor, to a file in place, and close the descriptor."""
+    place.mkdir()
+    for kind, descriptor in kinds.items():
+        target = place / kind
+        target.touch()
+        syscalls.mount(f"/proc/self/fd/{descriptor}", str(target), None, syscalls.MS_BIND)
+        os.close(descriptor)
 
 
 def enter(pins: Path, *kinds: str) -> None:

@@ -5,8 +5,9 @@ Where a kernel has netem it stands under the class of each peer, at the sender, 
 delay line does elsewhere. Formats: linux/pkt_sched.h, struct tc_netem_qopt and what follows.
 
 Shares are 32-bit fractions, times nanoseconds. The scatter of the delay is a table of quantiles in
-units of the deviation, 8192 to one. Bursts of loss are netem's gemodel with everything lost in the
-bad state; see distributions.py.
+units of the deviation, 8192 to one. The kernel does not tell the table, so the last microsecond of
+the jitter says which one it is; and it keeps an old table until it gets another. Bursts of loss are
+netem's gemodel with everything lost in the bad state; see distributions.py.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from __future__ import annotations
 import functools
 import math
 import struct
-from dataclasses import dataclass, field
+import zlib
+from dataclasses import dataclass, field, replace
 
 from .distributions import gilbert, quantile
 from .netlink import (
@@ -41,7 +43,9 @@ _QUANTILES = 1024
 _FRAME = 1514
 # What an unbounded link is taken to carry, in bytes a second, when its queue is measured out.
 _FASTEST = 1_250_000_000
-_ROOT3 = math.sqrt(3)
+_MARKS = 1024
+# The kernel's own arithmetic on the jitter has 31 bits.
+_LONGEST_JITTER = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +55,7 @@ class Netem:
     Attributes:
         limit: packets that it holds, the delayed ones included.
         delay: nanoseconds.
-        jitter: nanoseconds; without a table half the width of an even scatter.
+        jitter: nanoseconds, with the mark of the table in the last 1,024.
         loss: the share lost, each packet by itself.
         spells: by what share good spells end, and bad ones; none loses packets by themselves.
         duplicate: the share doubled.
@@ -70,11 +74,17 @@ class Netem:
     corrupt: int = 0
     table: tuple[int, ...] = field(default=(), compare=False)
 
+    @property
+    def is_selective(self) -> bool:
+        """Whether some packets fare otherwise than others, so that each must come by itself."""
+        shares = (self.loss, *self.spells, self.duplicate, self.reorder, self.corrupt)
+        return any(shares)
+
     def show(self) -> str:
         """Return the settings as text."""
         parts = {
             "delay": f"{self.delay / 1e6:g}ms",
-            "jitter": f"{self.jitter / 1e6:g}ms",
+            "jitter": f"{self.jitter / 1e6:.4g}ms",
             **{name: f"{getattr(self, name) / _ALL:.4%}" for name in _SHOWN},
         }
         known = [f"{name} {shown}" for name, shown in parts.items() if getattr(self, name)]
@@ -88,29 +98,46 @@ _SHOWN = ("loss", "duplicate", "reorder", "corrupt")
 def netem(quality: Quality, rate: int | None, queue: int) -> Netem | None:
     """Return the netem that gives a quality to what leaves for a peer; None if it needs none.
 
+    Duplicates are not its work; see doubling.py.
+
     Args:
         quality: what packets meet; a dead link is cut elsewhere.
         rate: bytes a second of the peer's class; None is unbounded.
         queue: bytes that wait for the class at most.
     """
+    quality = replace(quality, duplicate=0.0)
     if impairment(quality) is None:
         return None
     longest = quality.delay + 4 * quality.jitter
     held = (rate or _FASTEST) * longest + queue
-    even = quality.distribution == "uniform"
+    quantiles = table(quality.distribution) if quality.jitter else ()
     spells = gilbert(quality.loss, quality.burst) if quality.burst and quality.loss else (0.0, 0.0)
     return Netem(
         limit=math.ceil(held / _FRAME) + 1,
         delay=round(quality.delay * 1e9),
-        # Netem scatters evenly by ± its jitter where it has no table.
-        jitter=round(quality.jitter * (_ROOT3 if even else 1.0) * 1e9),
+        jitter=_marked(quality.jitter, quantiles) if quantiles else 0,
         loss=0 if any(spells) else _fraction(quality.loss),
         spells=(_fraction(spells[0]), _fraction(spells[1])),
         duplicate=_fraction(quality.duplicate),
         reorder=_fraction(quality.reorder),
         corrupt=_fraction(quality.corrupt),
-        table=table(quality.distribution) if quality.jitter and not even else (),
+        table=quantiles,
     )
+
+
+def _marked(jitter: float, quantiles: tuple[int, ...]) -> int:
+    """Return a jitter in nanoseconds whose last 1,024 are the mark of a table."""
+    whole = min(round(jitter * 1e9 / _MARKS), _LONGEST_JITTER // _MARKS - 1)
+    return max(whole, 1) * _MARKS + _mark(quantiles)
+
+
+@functools.lru_cache(maxsize=64)
+def _mark(quantiles: tuple[int, ...]) -> int:
+    return zlib.crc32(_packed(quantiles)) % _MARKS
+
+
+def _packed(quantiles: tuple[int, ...]) -> bytes:
+    return struct.pack(f"={len(quantiles)}h", *quantiles)
 
 
 def _fraction(share: float) -> int:
@@ -150,8 +177,7 @@ def _extras(settings: Netem) -> list[bytes]:
         attribute(_CORRUPT, struct.pack("=II", settings.corrupt, 0)),
     ]
     if settings.table:
-        packed = struct.pack(f"={len(settings.table)}h", *settings.table)
-        extras.append(attribute(_DIST, packed))
+        extras.append(attribute(_DIST, _packed(settings.table)))
     if any(settings.spells):
         model = struct.pack("=IIII", *settings.spells, 0, 0)
         extras.append(nested(_LOSS, attribute(_GILBERT_ELLIOTT, model)))

@@ -41,7 +41,7 @@ SHAPING = "pkgctl"
 DELAYING = "pkgctl-delay"
 QUEUE = 7067
 
-_SUBSYSTEM = 10 << 8
+SUBSYSTEM = 10 << 8
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _NEWTABLE, _GETTABLE, _DELTABLE = 0, 1, 2
 _NEWCHAIN, _GETCHAIN, _DELCHAIN, _NEWRULE, _NEWSET = 3, 4, 5, 6, 9
@@ -55,6 +55,8 @@ _BEFORE_CONNTRACK = -300
 _SOURCE = {_IPV4: 12, _IPV6: 8}
 _DESTINATION = {_IPV4: 16, _IPV6: 24}
 _LENGTH = {_IPV4: 4, _IPV6: 16}
+_FAMILY_NAMES = {_INET: "inet", _IPV4: "ip", _IPV6: "ip6"}
+FAMILIES = (_IPV4, _IPV6)
 _SUFFIX = {_IPV4: "", _IPV6: "6"}
 _META_PROTOCOL = 15
 # A comment in the user data of a table says whose it is.
@@ -65,9 +67,9 @@ _NEW = NLM_F_CREATE | NLM_F_EXCL
 _BYTE_ORDERS = struct.pack("=BBIBBI", 0, 4, 2, 1, 4, 1)
 
 
-def _message(kind: int, flags: int, what: str, *parts: bytes) -> Message:
-    header = struct.pack(">BBH", _INET, 0, 0)
-    return Message(_SUBSYSTEM | kind, flags, header + b"".join(parts), what)
+def _message(kind: int, flags: int, what: str, *parts: bytes, family: int = _INET) -> Message:
+    header = struct.pack(">BBH", family, 0, 0)
+    return Message(SUBSYSTEM | kind, flags, header + b"".join(parts), what)
 
 
 def _batch(messages: Iterable[Message]) -> list[Message]:
@@ -91,9 +93,9 @@ def shaping_table() -> list[Message]:
     """Return the messages that make the table of a node's links, with nothing in it."""
     leaving, arriving = "leaving", "arriving"
     head = [
-        _table(SHAPING),
-        _chain(SHAPING, leaving, _POSTROUTING, 0),
-        _chain(SHAPING, arriving, _PREROUTING, _BEFORE_CONNTRACK),
+        table(SHAPING),
+        chain(SHAPING, leaving, _POSTROUTING, 0),
+        chain(SHAPING, arriving, _PREROUTING, _BEFORE_CONNTRACK),
     ]
     return head + [message for family in (_IPV4, _IPV6) for message in _shaping_of(family)]
 
@@ -107,8 +109,8 @@ def _shaping_of(family: int) -> list[Message]:
     return [
         _set(SHAPING, classes, 1 + 2 * (family == _IPV6), size, to_class, _SET_MAP),
         _set(SHAPING, cut, 2 + 2 * (family == _IPV6), size),
-        _rule(SHAPING, "leaving", *choose, _set_priority()),
-        _rule(SHAPING, "arriving", *refuse),
+        rule(SHAPING, "leaving", *choose, _set_priority()),
+        rule(SHAPING, "arriving", *refuse),
     ]
 
 
@@ -118,8 +120,7 @@ CLOSED = {"closed": _PREROUTING, "mute": _POSTROUTING}
 def close() -> list[Message]:
     """Return the messages after which nothing arrives at a node and nothing leaves it."""
     return [
-        _chain(SHAPING, name, hook, _BEFORE_CONNTRACK - 1, policy=0)
-        for name, hook in CLOSED.items()
+        chain(SHAPING, name, hook, _BEFORE_CONNTRACK - 1, policy=0) for name, hook in CLOSED.items()
     ]
 
 
@@ -144,7 +145,7 @@ def delaying_table(queue_expression: bool) -> list[Message]:
     Args:
         queue_expression: whether the kernel has nftables' own queue; else xtables' target is used.
     """
-    head = [_table(DELAYING), _chain(DELAYING, "arriving", _PREROUTING, _BEFORE_CONNTRACK + 1)]
+    head = [table(DELAYING), chain(DELAYING, "arriving", _PREROUTING, _BEFORE_CONNTRACK + 1)]
     queues = enumerate(QUEUES.items(), start=1)
     return head + [
         message
@@ -162,18 +163,19 @@ def _delaying_of(
     parts = (_is(family), _load(_SOURCE[family], size), _lookup(known, number), hand_over)
     return [
         _set(DELAYING, known, number, size),
-        _rule(DELAYING, "arriving", *parts),
+        rule(DELAYING, "arriving", *parts),
     ]
 
 
-def _table(name: str) -> Message:
+def table(name: str, family: int = _INET) -> Message:
+    """Return the message that makes a table with nothing in it."""
     parts = (text(1, name), be32(2, 0), attribute(6, _OURS))
-    return _message(_NEWTABLE, _NEW, f"make table {name}", *parts)
+    return _message(_NEWTABLE, _NEW, f"make table {name}", *parts, family=family)
 
 
-def delete_table(name: str) -> Message:
+def delete_table(name: str, family: int = _INET) -> Message:
     """Return the message that deletes a table with all it holds."""
-    return _message(_DELTABLE, 0, f"delete table {name}", text(1, name))
+    return _message(_DELTABLE, 0, f"delete table {name}", text(1, name), family=family)
 
 
 def _set(
@@ -187,59 +189,72 @@ def _set(
     return _message(_NEWSET, _NEW, f"make set {name}", *head, *tail)
 
 
-def _chain(table: str, name: str, hook: int, priority: int, policy: int = 1) -> Message:
+def chain(
+    table: str, name: str, hook: int, priority: int, policy: int = 1, *, family: int = _INET
+) -> Message:
+    """Return the message that makes a chain at a hook; policy 0 drops what comes to its end."""
     place = nested(4, be32(1, hook), attribute(2, struct.pack(">i", priority)))
     parts = (text(1, table), text(3, name), place, be32(5, policy), text(7, "filter"))
-    return _message(_NEWCHAIN, _NEW, f"make chain {name}", *parts)
+    return _message(_NEWCHAIN, _NEW, f"make chain {name}", *parts, family=family)
 
 
-def _rule(table: str, chain: str, *expressions: bytes) -> Message:
-    body = nested(4, *expressions)
+def rule(table: str, chain: str, *expressions: bytes, family: int = _INET) -> Message:
+    """Return the message that makes a rule at the end of a chain."""
+    parts = (text(1, table), text(2, chain), nested(4, *expressions))
     flags = NLM_F_CREATE | NLM_F_APPEND
-    return _message(
-        _NEWRULE, flags, f"make a rule in {chain}", text(1, table), text(2, chain), body
-    )
+    return _message(_NEWRULE, flags, f"make a rule in {chain}", *parts, family=family)
 
 
-def _expression(name: str, *parts: bytes) -> bytes:
+def rules_of(table: str, family: int) -> bytes:
+    """Return the body of a request for the rules of a table."""
+    return struct.pack(">BBH", family, 0, 0) + text(1, table)
+
+
+def expression(name: str, *parts: bytes) -> bytes:
+    """Return one expression of a rule."""
     return nested(1, text(1, name), nested(2, *parts))
 
 
 def _load(offset: int, size: int) -> bytes:
     """Load bytes at an offset of the network header into register 1."""
-    return _expression("payload", be32(1, 1), be32(2, 1), be32(3, offset), be32(4, size))
+    return expression("payload", be32(1, 1), be32(2, 1), be32(3, offset), be32(4, size))
+
+
+def load_destination(family: int) -> bytes:
+    """Load a packet's destination into register 1."""
+    return _load(_DESTINATION[family], _LENGTH[family])
 
 
 def _lookup(name: str, number: int, result: int | None = None) -> bytes:
     found = b"" if result is None else be32(3, result)
-    return _expression("lookup", text(1, name), be32(2, 1), found, be32(4, number))
+    return expression("lookup", text(1, name), be32(2, 1), found, be32(4, number))
 
 
 def _is(family: int) -> bytes:
     """Go on only with packets of this family."""
     own = attribute(1, struct.pack("B", family))
-    protocol = _expression("meta", be32(1, 1), be32(2, _META_PROTOCOL))
-    return protocol + _expression("cmp", be32(1, 1), be32(2, 0), nested(3, own))
+    protocol = expression("meta", be32(1, 1), be32(2, _META_PROTOCOL))
+    return protocol + expression("cmp", be32(1, 1), be32(2, 0), nested(3, own))
 
 
 def _set_priority() -> bytes:
-    return _expression("meta", be32(2, 2), be32(3, 1))
+    return expression("meta", be32(2, 2), be32(3, 1))
 
 
 def _drop() -> bytes:
     verdict = nested(2, nested(2, be32(1, 0)))
-    return _expression("immediate", be32(1, 0), verdict)
+    return expression("immediate", be32(1, 0), verdict)
 
 
 def _queue(queue: int) -> bytes:
     number, total, bypass = (struct.pack(">H", value) for value in (queue, 1, 1))
-    return _expression("queue", attribute(1, number), attribute(2, total), attribute(3, bypass))
+    return expression("queue", attribute(1, number), attribute(2, total), attribute(3, bypass))
 
 
 def _queue_target(queue: int) -> bytes:
     # struct xt_NFQ_info_v3, padded to 8: queue, how many, flags (1 = pass when nobody listens)
     info = struct.pack("=HHHH", queue, 1, 1, 0)
-    return _expression("target", text(1, "NFQUEUE"), be32(2, 3), attribute(3, info))
+    return expression("target", text(1, "NFQUEUE"), be32(2, 3), attribute(3, info))
 
 
 # The queue of the packets of each set of pairs, by the set's name and family.
@@ -259,6 +274,11 @@ def key(*addresses: str) -> bytes:
 @functools.lru_cache(maxsize=1 << 16)
 def _packed(address: str) -> bytes:
     return ipaddress.ip_address(address).packed
+
+
+def family_of(packed: bytes) -> int:
+    """Return the family of tables for packets with a packed address."""
+    return _IPV4 if len(packed) == 4 else _IPV6
 
 
 def by_family(name: str, keys: Iterable[bytes]) -> dict[str, list[bytes]]:
@@ -303,19 +323,20 @@ def _elements(kind: int, table: str, name: str, elements: list[bytes], what: str
     return messages
 
 
-def exists(socket: Socket, table: str) -> bool:
+def exists(socket: Socket, table: str, family: int = _INET) -> bool:
     """Return whether a table of ours is there.
 
     Raises:
         DisturbanceError: if there is one of that name that is not ours.
     """
-    wanted = _message(_GETTABLE, 0, f"find table {table}", text(1, table))
+    wanted = _message(_GETTABLE, 0, f"find table {table}", text(1, table), family=family)
     found = _find(socket, wanted)
     if found is None:
         return False
     if attributes(found, 4).get(6) != _OURS:
         raise DisturbanceError(
-            f"there is an nftables table inet {table} that is not ours; delete or rename it"
+            f"there is an nftables table {_FAMILY_NAMES[family]} {table} that is not ours;"
+            " delete or rename it"
         )
     return True
 
@@ -345,7 +366,7 @@ _CLASS = struct.Struct("=I")
 
 def _listings(socket: Socket, table: str, name: str) -> list[bytes]:
     request = struct.pack(">BBH", _INET, 0, 0) + text(1, table) + text(2, name)
-    bodies = socket.dump(_SUBSYSTEM | _GETSETELEM, request, what=f"list set {name}")
+    bodies = socket.dump(SUBSYSTEM | _GETSETELEM, request, what=f"list set {name}")
     return [attributes(body, 4).get(3, b"") for body in bodies]
 
 

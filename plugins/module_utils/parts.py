@@ -79,8 +79,14 @@ def set_layer(options: Options, *, dry_run: bool) -> dict[str, object]:
     return perform(options, {kind: given(parts[kind]) for kind in parts}, dry_run=dry_run)
 
 
-def perform(options: Options, asked: Mapping[str, Options], *, dry_run: bool) -> dict[str, object]:
-    """Do on this node what a module was told, now or by a timeline, and return its report.
+def perform(
+    options: Options,
+    asked: Mapping[str, Options],
+    *,
+    dry_run: bool,
+    node: Identity | None = None,
+) -> dict[str, object]:
+    """Do on a node what a module was told, now or by a timeline, and return its report.
 
     All kinds are tried dry before the first is carried out, so that what is refused leaves nothing
     half done.
@@ -89,12 +95,13 @@ def perform(options: Options, asked: Mapping[str, Options], *, dry_run: bool) ->
         options: those that all modules have: layer, state, force, lease, timeline and the times.
         asked: the other options by kind: "link", "quota", "disk", "health", "stress".
         dry_run: only say what would be done.
+        node: the node; None is the one on which this runs.
 
     Raises:
         DisturbanceError: in one line.
         ValueError: in one line, for an option that cannot be read.
     """
-    node = identity.load(f"{identity.DIRECTORY}/node.json")
+    node = node or identity.load(f"{identity.DIRECTORY}/node.json")
     layer = Layer(str(options["layer"]), options["state"] == "present")
     if options.get("timeline") is not None:
         return _arm(node, layer, options, asked, dry_run=dry_run)

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import clamping, layers, mounting
+from . import clamping, layers, mounting, services
 from .cgroups import Group, group
 from .change import Change
 from .errors import DisturbanceError, KernelError
@@ -22,6 +23,8 @@ from .units import show_cpu, show_size
 
 STORE = "quota.json"
 _CLAMPED = "clamped.json"
+# Nothing tells how many requests wait for a throttle; without it they are done in no time.
+_DRAIN_SECONDS = 0.1
 THROTTLES = ("read_bps", "write_bps", "read_iops", "write_iops")
 KEYS = ("cpu", "memory", "pids", *THROTTLES)
 Number = int | float
@@ -131,7 +134,8 @@ def _read_throttles(node: Group, own: list[str]) -> dict[tuple[str, str], int]:
     found: dict[tuple[str, str], int] = {}
     folder = node.folder("blkio")
     if node.machine.is_unified("blkio"):
-        for line in (folder / "io.max").read_text().splitlines():
+        table = folder / "io.max"
+        for line in table.read_text().splitlines() if table.exists() else ():
             device, *pairs = line.split()
             limits = dict(pair.split("=") for pair in pairs)
             for kind, name in _V2_NAMES.items():
@@ -245,6 +249,21 @@ def throttle(identity: Identity) -> None:
         _apply_throttles(node, _read_throttles(node, own), then)
 
 
+def let_go(identity: Identity, going: Collection[str]) -> None:
+    """Throttle devices that are about to go no longer, and wait until what waits in them is done.
+
+    Kernels as of Debian 12 (6.1) never come back from taking a device away while requests wait for
+    its throttle.
+    """
+    node = group(identity.cgroup)
+    with layers.locked(Path(identity.directory, STORE)):
+        found = _read_throttles(node, list(going))
+        now = {key: limit for key, limit in found.items() if key[0] in going}
+        _apply_throttles(node, now, {})
+    if now:
+        time.sleep(_DRAIN_SECONDS)
+
+
 def _check_memory(identity: Identity, node: Group, now: State, then: State) -> None:
     if then.memory is None or (now.memory is not None and then.memory >= now.memory):
         return
@@ -268,6 +287,7 @@ def apply(node: Group, now: State, then: State, clamped: Path, *, force: bool = 
     if now.pids != then.pids:
         node.set_pids(then.pids)
     _apply_throttles(node, now.throttles, then.throttles)
+    services.keep_limits(node.path, cpu=then.cpu, memory=then.memory, pids=then.pids)
 
 
 def _apply_throttles(node: Group, now: Throttles, then: Throttles) -> None:

@@ -27,14 +27,15 @@ from .netlink import (
 )
 
 RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK = 16, 17, 18
-RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH = 20, 24, 28
+RTM_NEWADDR, RTM_GETADDR, RTM_NEWROUTE = 20, 22, 24
+RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH = 28, 29, 30
 RTM_NEWQDISC, RTM_DELQDISC, RTM_GETQDISC = 36, 37, 38
 RTM_NEWTCLASS, RTM_DELTCLASS, RTM_GETTCLASS = 40, 41, 42
 IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU = 1, 3, 4
 IFLA_LINKINFO, IFLA_NET_NS_FD = 18, 28
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
-IFA_ADDRESS, IFA_LOCAL, IFA_FLAGS = 1, 2, 8
-IFA_F_NODAD, IFA_F_NOPREFIXROUTE = 0x02, 0x200
+IFA_ADDRESS, IFA_LOCAL, IFA_BROADCAST, IFA_FLAGS = 1, 2, 4, 8
+IFA_F_NODAD, IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE = 0x02, 0x100, 0x200
 RTA_DST, RTA_OIF, RTA_GATEWAY = 1, 4, 5
 NDA_DST, NDA_LLADDR = 1, 2
 TCA_KIND, TCA_OPTIONS, TCA_STATS2 = 1, 2, 7
@@ -50,7 +51,10 @@ _IFINFO = struct.Struct("=BxHiII")
 _IFADDR = struct.Struct("=BBBBi")
 _ROUTE = struct.Struct("=BBBBBBBBI")
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")
-_ONLINK, _PERMANENT = 4, 0x80
+_ONLINK, _PERMANENT, _PROXY = 4, 0x80, 0x08
+_SCOPE_LINK = 253
+# Of an address's flags those that whoever set it may have chosen.
+_CHOSEN = IFA_F_NODAD | IFA_F_MANAGETEMPADDR | IFA_F_NOPREFIXROUTE
 _TCMSG = struct.Struct("=BxxxiIII")
 _RATESPEC = struct.Struct("=BBHhHI")
 _HTB_TAIL = struct.Struct("=IIIII")
@@ -127,6 +131,32 @@ def address(index: int, interface: str) -> Message:
     return Message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, body, f"set address {interface}")
 
 
+def addresses(socket: Socket, index: int) -> list[bytes]:
+    """Return a link's addresses, for address_again; not those that the kernel gives by itself."""
+    found = []
+    for body in socket.dump(RTM_GETADDR, _IFADDR.pack(0, 0, 0, 0, 0), what="list addresses"):
+        family, length, _, scope, owner = _IFADDR.unpack_from(body)
+        if owner != index or scope == _SCOPE_LINK:
+            continue
+        fields = attributes(body, _IFADDR.size)
+        (flags,) = struct.unpack_from("=I", fields[IFA_FLAGS])
+        parts = [
+            attribute(kind, fields[kind])
+            for kind in (IFA_LOCAL, IFA_ADDRESS, IFA_BROADCAST)
+            if kind in fields
+        ]
+        head = _IFADDR.pack(family, length, 0, scope, 0)
+        found.append(head + b"".join(parts) + u32(IFA_FLAGS, flags & _CHOSEN))
+    return found
+
+
+def address_again(index: int, known: bytes) -> Message:
+    """Return the message that gives a link an address that addresses returned."""
+    family, length, flags, scope, _ = _IFADDR.unpack_from(known)
+    body = _IFADDR.pack(family, length, flags, scope, index) + known[_IFADDR.size :]
+    return Message(RTM_NEWADDR, NLM_F_CREATE | NLM_F_REPLACE, body, "give an address back")
+
+
 def _family(version: int) -> int:
     return 2 if version == 4 else 10
 
@@ -148,6 +178,50 @@ def neighbour(index: int, ip: str, mac: bytes) -> Message:
     body = _NEIGHBOUR.pack(_family(parsed.version), index, _PERMANENT, 0, 0)
     body += attribute(NDA_DST, parsed.packed) + attribute(NDA_LLADDR, mac)
     return Message(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, body, f"set the neighbour {ip}")
+
+
+def forget_neighbour(index: int, ip: str) -> Message:
+    """Return the message that forgets a neighbour's hardware address."""
+    parsed = ipaddress.ip_address(ip)
+    body = _NEIGHBOUR.pack(_family(parsed.version), index, 0, 0, 0)
+    return Message(RTM_DELNEIGH, 0, body + attribute(NDA_DST, parsed.packed), f"forget {ip}")
+
+
+def proxy(index: int, ip: str) -> Message:
+    """Return the message that lets a link answer for an IPv6 address to which it leads."""
+    parsed = ipaddress.ip_address(ip)
+    body = _NEIGHBOUR.pack(_family(parsed.version), index, _PERMANENT, _PROXY, 0)
+    flags = NLM_F_CREATE | NLM_F_REPLACE
+    return Message(
+        RTM_NEWNEIGH, flags, body + attribute(NDA_DST, parsed.packed), f"answer for {ip}"
+    )
+
+
+def neighbours(socket: Socket, index: int) -> dict[bytes, bytes]:
+    """Return the fixed hardware addresses of a link's neighbours, by their packed addresses."""
+    found = {}
+    for body in socket.dump(RTM_GETNEIGH, _NEIGHBOUR.pack(0, 0, 0, 0, 0), what="list neighbours"):
+        _, owner, state, flags, _ = _NEIGHBOUR.unpack_from(body)
+        fields = attributes(body, _NEIGHBOUR.size)
+        if owner == index and state & _PERMANENT and not flags & _PROXY and NDA_LLADDR in fields:
+            found[fields[NDA_DST]] = fields[NDA_LLADDR]
+    return found
+
+
+def move(index: int, name: str, namespace: int) -> Message:
+    """Return the message that moves a link into another network, under a name there."""
+    parts = (text(IFLA_IFNAME, name), u32(IFLA_NET_NS_FD, namespace))
+    return _link(RTM_NEWLINK, 0, f"move link {index} as {name}", *parts, index=index)
+
+
+def mtu(socket: Socket, index: int) -> int:
+    """Return the longest packet of a link, in bytes.
+
+    Raises:
+        KernelError: if there is no such link.
+    """
+    body = socket.get(_link(RTM_GETLINK, 0, f"look at link {index}", index=index))
+    return int(struct.unpack_from("=I", attributes(body, _IFINFO.size)[IFLA_MTU])[0])
 
 
 def link_indexes(socket: Socket) -> dict[str, int]:

@@ -7,30 +7,46 @@ All figures are cumulative, memory excepted; the reader takes differences.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from . import namespaces
 from .cgroups import Group
+from .identity import Identity
 from .netlink import NETLINK_ROUTE, Socket, attributes
 from .rtnl import RTM_GETLINK
 
 _IFLA_IFNAME, _IFLA_STATS64 = 3, 23
 _RECEIVED, _SENT = 16, 24
 Row = dict[str, Any]
+Moved = tuple[int, int]
 
 
 class Traffic:
-    """Bytes through the ports of a switch, by one request for all."""
+    """Bytes to and from nodes, by one request for all.
 
-    def __init__(self, namespace: Path) -> None:
-        """Open a socket in the switch's pinned network namespace, and stay where we are."""
-        with namespaces.in_network(namespace):
+    They are counted at the ports of the switch between nodes. A node that is a machine of its own
+    may have no such switch, and then its own interface counts.
+    """
+
+    def __init__(self, switch: Path) -> None:
+        """Open a socket where the pinned network of the switch is, if there is one; else here."""
+        self._has_switch = switch.exists()
+        with namespaces.in_network(switch) if self._has_switch else nullcontext():
             self._socket = Socket(NETLINK_ROUTE)
 
-    def read(self) -> dict[str, tuple[int, int]]:
-        """Return (bytes to the node, bytes from it) by port name."""
+    def read(self, nodes: Iterable[Identity]) -> dict[str, Moved]:
+        """Return (bytes to the node, bytes from it) by the names of nodes."""
+        links = self._links()
+        if self._has_switch:
+            ports = {node.name: links.get(port(node.address)) for node in nodes}
+            return {name: (sent, received) for name, (received, sent) in _known(ports)}
+        return dict(_known({node.name: links.get(node.interface) for node in nodes}))
+
+    def _links(self) -> dict[str, Moved]:
+        """Return (bytes received, bytes sent) by the names of links."""
         found = {}
         for body in self._socket.dump(RTM_GETLINK, struct.pack("=BxHiII", 0, 0, 0, 0, 0)):
             fields = attributes(body, 16)
@@ -38,7 +54,7 @@ class Traffic:
             stats = fields.get(_IFLA_STATS64)
             if stats is not None:
                 received, sent = struct.unpack_from("=QQ", stats, _RECEIVED)
-                found[name] = (sent, received)
+                found[name] = (received, sent)
         return found
 
     def close(self) -> None:
@@ -46,12 +62,16 @@ class Traffic:
         self._socket.close()
 
 
+def _known(found: Mapping[str, Moved | None]) -> Iterator[tuple[str, Moved]]:
+    return ((name, moved) for name, moved in found.items() if moved is not None)
+
+
 def port(address: str) -> str:
     """Return the name of the switch's port to the node with an IPv4 address."""
     return "p" + "-".join(address.split(".")[2:])
 
 
-def row(node: str, job: str | None, group: Group, moved: tuple[int, int] | None) -> Row:
+def row(node: str, job: str | None, group: Group, moved: Moved | None) -> Row:
     """Return one sample of a group; network bytes are known for nodes only."""
     used = group.usage()
     return {
@@ -68,10 +88,10 @@ def row(node: str, job: str | None, group: Group, moved: tuple[int, int] | None)
 
 
 def sample(
-    nodes: Iterable[tuple[str, str, Group]],
+    nodes: Iterable[tuple[str, Group]],
     jobs: Iterable[tuple[str, str, Group]],
-    traffic: Mapping[str, tuple[int, int]],
+    traffic: Mapping[str, Moved],
 ) -> list[Row]:
-    """Return a row for each node (name, address, group) and each job (node, id, group)."""
-    rows = [row(name, None, group, traffic.get(port(address))) for name, address, group in nodes]
+    """Return a row for each node (name, group) and each job (node, id, group)."""
+    rows = [row(name, None, group, traffic.get(name)) for name, group in nodes]
     return rows + [row(node, job, group, None) for node, job, group in jobs]

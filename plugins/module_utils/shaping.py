@@ -16,7 +16,7 @@ import ipaddress
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
-from . import netem, nftables, rtnl
+from . import doubling, netem, nftables, rtnl
 from .identity import Identity
 from .netem import Netem
 from .netlink import Message
@@ -55,6 +55,7 @@ class State:
         table: whether the nftables table is there.
         closed: whether nothing at all arrives or leaves.
         netems: the kernel's own impairment of each class, where the kernel does that.
+        doubles: how many packets to each packed address are doubled there; see doubling.py.
     """
 
     classes: Mapping[int, Rates] = field(default_factory=dict)
@@ -64,6 +65,7 @@ class State:
     table: bool = False
     closed: bool = False
     netems: Mapping[int, Netem] = field(default_factory=dict)
+    doubles: Mapping[bytes, int] = field(default_factory=dict)
 
     def show(self) -> str:
         """Return the state as text, one fact a line."""
@@ -74,6 +76,10 @@ class State:
         lines += [f"class {minor:x}: {each.show()}" for minor, each in sorted(self.netems.items())]
         lines += [
             f"to {_dotted(peer)}: class {minor:x}" for peer, minor in sorted(self.peers.items())
+        ]
+        lines += [
+            f"to {_dotted(peer)}: {doubling.show(number)}"
+            for peer, number in sorted(self.doubles.items())
         ]
         lines += [f"from {_dotted(peer)}: nothing" for peer in sorted(self.cut)]
         lines += ["closed: nothing arrives or leaves"] * self.closed
@@ -130,7 +136,20 @@ def wanted_state(
         peers.update(dict.fromkeys(map(nftables.key, identity.addresses(peer)), minor))
     cut = _cut(identity, ingress)
     table = bool(peers or cut or closed)
-    return State(classes, queues, peers, cut, table=table, closed=closed, netems=netems)
+    doubles = _doubles(identity, egress) if impaired else {}
+    return State(
+        classes, queues, peers, cut, table=table, closed=closed, netems=netems, doubles=doubles
+    )
+
+
+def _doubles(identity: Identity, egress: Qualities) -> dict[bytes, int]:
+    """Return how many packets to each peer's packed addresses are doubled."""
+    return {
+        nftables.key(address): doubling.threshold(quality.duplicate)
+        for peer, quality in egress.items()
+        if peer in identity.peers and quality.duplicate and not quality.is_down
+        for address in identity.addresses(peer)
+    }
 
 
 def _own_class(
@@ -148,11 +167,23 @@ def _own_class(
     own = rate if bounded else access
     depth = _UNBOUNDED_QUEUE if own is None else queue(own, quality.delay)
     impairment = netem.netem(quality, own, depth.limit) if impaired else None
+    if impaired:
+        depth = _marked(depth, cuts=impairment is not None and impairment.is_selective)
     if not (bounded or impairment):
         return None
     ceiling = _UNBOUNDED.ceil if own is None else own
     rates = Rates(ceiling if access is None else _share(ceiling, access), ceiling)
     return rates, depth, impairment
+
+
+def _marked(depth: Queue, *, cuts: bool) -> Queue:
+    """Return a queue that cuts every super-packet if a netem below it is to choose among packets.
+
+    The kernel does not tell the size of the bucket, so the last bit of the limit says it.
+    """
+    if cuts and depth.bucket > _SMALLEST_BUCKET:
+        return Queue(depth.limit | 1, _SMALLEST_BUCKET)
+    return Queue(depth.limit & ~1, depth.bucket)
 
 
 def _cut(identity: Identity, ingress: Qualities) -> frozenset[bytes]:
@@ -213,10 +244,13 @@ def plan(index: int, now: State, then: State) -> Plan:
     before += _queues(index, now, then) + _netems(index, now, then)
     after = _leftover_classes(index, now, then)
     retired = _retired(now, then) if after else {}
+    doubled = doubling.change(now.doubles, then.doubles)
     if now.table and not then.table:
-        return Plan(before, [nftables.delete_table(nftables.SHAPING)], after, retired)
+        gone = [nftables.delete_table(nftables.SHAPING)]
+        return Plan(before, gone + doubled, after, retired)
     made = [] if now.table or not then.table else nftables.shaping_table()
-    return Plan(before, made + _gate(now, then) + _elements(now, then), after, retired)
+    filters = made + _gate(now, then) + _elements(now, then) + doubled
+    return Plan(before, filters, after, retired)
 
 
 def _gate(now: State, then: State) -> list[Message]:

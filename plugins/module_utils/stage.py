@@ -77,6 +77,11 @@ class Stage:
             return []
         return [name for name in self.names() if name in made]
 
+    def delays_packets(self) -> bool:
+        """Return whether the delay line is needed: not if every node there is has netem."""
+        known = self.known()
+        return not known or not all(node.has_netem for node in known.values())
+
     def _look_up(self, name: str) -> _Known:
         path = self._directory / "nodes" / name / "node.json"
         try:

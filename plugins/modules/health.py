@@ -16,6 +16,8 @@ description:
     V(crashed), then V(stopped), then V(paused).
   - While a node is not running, nothing reaches it and no job starts on it. Once the last such
     layer is gone, the node runs again.
+  - A virtual machine is suspended, shut down or switched off, and started again, by C(virsh) on the
+    controller, which also keeps the layers. The task waits until a machine that it started answers.
   - To cut a running node off, isolate it by the playbook C(perturb.yml) with C(health=isolated).
 options:
   health:

@@ -17,11 +17,14 @@ description:
     timeline. Nothing happens until the timeline begins.
   - On a local testbed one agent serves all nodes, so one call on any node begins the timeline of
     all.
+  - Virtual machines have an agent each. With C(run_once), one call begins the timeline on all nodes
+    of the play that are running, at one instant, and on the controller what it has of their health.
 attributes:
   action:
     description:
       - Has a corresponding action plugin. On a node of this machine it does the work, and no
-        interpreter is started inside the node. Elsewhere, and with become, the module does.
+        interpreter is started inside the node. For virtual machines it asks their agents over SSH.
+        Elsewhere, and with become, the module does.
     support: full
   check_mode:
     description: Can run in check mode and say what would change, without changing it.
@@ -60,6 +63,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+uncertainty:
+  description: By how many seconds the clock of an agent may have been read wrongly.
+  returned: when a timeline begins on virtual machines
+  type: float
+  sample: 0.002
 steps:
   description: How many armed layers the timeline had.
   returned: success, but not in check mode

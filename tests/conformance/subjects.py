@@ -67,9 +67,10 @@ class Subject:
     def run(self, tool: str, *arguments: str, timeout: float = 300.0) -> Run:
         """Run a tool of the project's environment, or of the system."""
         own = TOOLS / tool
+        # Whoever enters other mounts loses the folder that it was in.
+        there = ["env", "-C", str(ROOT / "ansible")]
         done = subprocess.run(
-            [*self.enter, str(own) if own.exists() else tool, *arguments],
-            cwd=ROOT / "ansible",
+            [*self.enter, *there, str(own) if own.exists() else tool, *arguments],
             env={
                 **os.environ,
                 "LC_ALL": "C.UTF-8",

@@ -17,7 +17,18 @@ from pkgctl.cli import COMMANDS, cli
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-HEAVY = ("ansible", "asyncio", "jinja2", "numpy", "plotly", "polars", "pydantic", "scipy", "yaml")
+HEAVY = (
+    "ansible",
+    "asyncio",
+    "jinja2",
+    "numpy",
+    "plotly",
+    "polars",
+    "pulumi",
+    "pydantic",
+    "scipy",
+    "yaml",
+)
 OF_RUN = {"test", "lint"}  # words that ./run keeps for itself
 
 _BLOCK = re.compile(r"^```(?:console|sh|bash|shell)?\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -3,12 +3,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pkgctl import doctor, probes
 from pkgctl.doctor import MISSING, OK, UNTRIED, Finding
+from pkgctl.errors import MissingCapability
 from pkgctl.nodeside import syscalls
+from pkgctl.remote.needs import Need
 
 
 def test_only_what_is_needed_and_known_to_be_missing_is_lacking():
@@ -109,3 +112,65 @@ class TestProbes:
 
 def _is_ours(backing_file):
     return backing_file.read_text().strip().removesuffix(" (deleted)").endswith("/image")
+
+
+class TestVirtualMachines:
+    """What they take is told, and a local testbed needs none of it."""
+
+    URI = "qemu:///system"
+
+    @pytest.fixture
+    def found(self, monkeypatch):
+        """Examine a machine that has everything, but for what the test changes."""
+        has = SimpleNamespace(host=[], plugin=[], trial="", image=SimpleNamespace(disk="/disk"))
+        monkeypatch.setattr(doctor.needs, "which", lambda name: f"/bin/{name}")
+        monkeypatch.setattr(doctor.needs, "version", lambda command: "3.260.0")
+        monkeypatch.setattr(doctor.needs, "plugin", lambda: has.plugin)
+        monkeypatch.setattr(doctor.needs, "plugin_path", lambda: "/plugin")
+        monkeypatch.setattr(doctor.needs, "host", lambda uri: has.host)
+        monkeypatch.setattr(doctor.virsh, "version", lambda uri: "QEMU 7.2.0")
+        monkeypatch.setattr(doctor.kvm, "trial", lambda uri, name: has.trial)
+
+        def find(spec):
+            if has.image is None:
+                raise MissingCapability("no image is built yet")
+            return has.image
+
+        has.image.fingerprint = "0123456789abcdef"
+        monkeypatch.setattr(doctor.image, "find", find)
+
+        def examine(**changes):
+            vars(has).update(changes)
+            return {each.name: each for each in doctor._virtual_machines()}
+
+        return examine
+
+    def test_what_is_there_is_told_in_its_version(self, found):
+        findings = found()
+
+        assert {each.state for each in findings.values()} == {OK}
+        assert findings["pulumi"].detail == "3.260.0, /bin/pulumi"
+        assert findings["libvirt"].detail == "qemu:///system, QEMU 7.2.0"
+        assert findings["image"].detail == "0123456789ab, /disk"
+        assert not any(each.needed for each in findings.values())
+
+    def test_emulation_is_told_as_slower_and_not_as_an_obstacle(self, found):
+        kvm = found(trial="paused")["KVM"]
+
+        assert kvm.state == MISSING and "slower: paused" in kvm.detail and not kvm.needed
+
+    def test_without_libvirt_kvm_is_not_tried(self, found):
+        findings = found(host=[Need("libvirt", "no socket", "apt-get install it")])
+
+        assert findings["libvirt"].remedy == "apt-get install it"
+        assert findings["KVM"].state == UNTRIED
+
+    def test_what_is_missing_has_its_official_way(self, found, monkeypatch):
+        monkeypatch.setattr(doctor.needs, "which", lambda name: None)
+        plugin = Need("the plugin", "talks", "pulumi plugin install resource libvirt 0.5.4")
+
+        findings = found(plugin=[plugin], image=None)
+
+        assert findings["pulumi"].remedy == "see https://www.pulumi.com/docs/install/"
+        assert findings["libvirt plugin"].remedy == plugin.remedy
+        assert findings["image"].remedy == "pkgctl image build"

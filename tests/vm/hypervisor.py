@@ -46,7 +46,10 @@ done
 virtlogd -d -p "$folder/virtlogd.pid"
 libvirtd -d -p "$folder/libvirtd.pid"
 touch "$folder/ready"
-exec sleep infinity
+# The shell stays, for the first process has to reap what daemons leave: libvirt waits for the end
+# of each QEMU that it tried.
+sleep infinity &
+wait
 """
 
 

@@ -14,6 +14,7 @@ class Backend:
     """Stands in for a testbed's agent: which steps are armed on which timeline."""
 
     timelines: dict[str, list[str]]
+    reach = SimpleNamespace(sampling=0.2)
 
     def __init__(self, *_, **__):
         self.jobs = {}

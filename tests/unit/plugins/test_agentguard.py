@@ -127,6 +127,23 @@ def test_the_agent_of_a_testbed_that_goes_down_is_let_go(folder, gone):
     assert (loop.children, loop.watched, loop.later) == ([], {}, [])
 
 
+def test_an_agent_that_the_machines_own_system_starts_is_only_looked_for(folder):
+    loop = Loop()
+    with listening(folder):
+        AgentGuard(folder, loop)
+    (folder / "agent" / "agent.sock").unlink()
+    (folder / daemon.SERVICE).touch()
+    loop.hang_up()
+
+    loop.wait()
+
+    assert loop.children == []
+    with listening(folder):
+        loop.wait()
+        assert len(loop.watched) == 1
+        loop.hang_up()
+
+
 def test_an_agent_that_dies_young_is_started_later_and_later(folder):
     loop = Loop()
     pauses = []

@@ -116,6 +116,25 @@ def test_only_in_version_2_are_controllers_passed_down_to_the_group_but_not_into
     assert not (new.folder("cpu") / "cgroup.subtree_control").exists()
 
 
+def test_what_is_passed_down_already_is_not_written_again(new, tmp_path):
+    root = tmp_path / "unified" / "cgroup.subtree_control"
+    root.write_text("cpu io memory pids\n")
+
+    new.create()
+    assert root.read_text() == "cpu io memory pids\n"
+
+    root.write_text("memory pids\n")
+    new.create()
+    assert root.read_text() == "+cpu +io"
+
+
+def test_a_slice_that_lacks_a_controller_has_no_limit_of_it(new):
+    for name in ("cpu.max", "memory.max", "pids.max"):
+        (new.folder("cpu") / name).unlink()
+
+    assert (new.cpu(), new.memory(), new.pids()) == (None, None, None)
+
+
 def test_limits_are_read_back_as_they_were_set(node):
     node.set_cpu(0.25)
     node.set_memory(64 * MIB)

@@ -54,15 +54,19 @@ def test_the_hardest_way_of_those_that_ask_for_it_is_taken():
     assert composed(*others).how == "clean"
 
 
-def test_a_detached_disk_spares_nobody_and_a_lazily_unmounted_one_all():
-    def spares(**body):
-        return not composed(body).spares_nobody
+@pytest.mark.parametrize(
+    ("body", "place", "how"),
+    [
+        ({"condition": "unmounted"}, "unmounted", "clean"),
+        ({"condition": "unmounted", "how": "lazy"}, "unmounted", "lazy"),
+        ({"condition": "readonly", "how": "force"}, "readonly", "force"),
+        ({"condition": "detached", "how": "lazy"}, "unmounted", "pull"),
+    ],
+)
+def test_a_detached_disk_is_pulled_whatever_is_said_of_how(body, place, how):
+    wanted = composed(body)
 
-    assert spares(condition="unmounted")
-    assert spares(condition="unmounted", how="lazy")
-    assert spares(condition="readonly", how="force")
-    assert not spares(condition="unmounted", how="force")
-    assert not spares(condition="detached")
+    assert (wanted.place, wanted.how) == (place, how)
 
 
 @pytest.mark.parametrize(
@@ -161,12 +165,12 @@ def test_what_cannot_be_worked_out_yet_is_pending_in_words():
 
 
 @pytest.mark.parametrize(
-    ("seen", "then", "is_held", "moving"),
+    ("seen", "then", "lingers", "moving"),
     [
         (HERE, Wanted(MOUNTED), False, False),
         (HERE, Wanted(READONLY), False, True),
         (Seen(READONLY, "/dev/loop3"), Wanted(MOUNTED), False, True),
-        (Seen(), Wanted(UNMOUNTED), True, False),
+        (Seen(), Wanted(UNMOUNTED), False, False),
         (Seen(), Wanted(UNMOUNTED, "force"), True, True),
         (Seen(), Wanted("detached", "pull"), False, False),
         (Seen(), Wanted("detached", "pull"), True, True),
@@ -176,8 +180,8 @@ def test_what_cannot_be_worked_out_yet_is_pending_in_words():
         (FOREIGN_MOUNT, Wanted(MOUNTED), False, False),
     ],
 )
-def test_a_disk_moves_if_it_is_not_what_is_asked(seen, then, is_held, moving):
-    assert diskmodel.moves(seen, then, is_held=is_held) == moving
+def test_a_disk_moves_if_it_is_not_what_is_asked(seen, then, lingers, moving):
+    assert diskmodel.moves(seen, then, lingers=lingers) == moving
 
 
 def test_bytes_are_held_back_only_of_a_disk_that_may_be_written():

@@ -14,7 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.pkgctl.testbed.plugins.module_utils import measuring, specifications
+from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+    measuring,
+    preparing,
+    settling,
+    specifications,
+)
 
 ROOT = Path(__file__).parents[3]
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py"))
@@ -24,7 +29,9 @@ SPECIFICATIONS = {
     "health": specifications.HEALTH,
     "layer": specifications.LAYER,
     "link": specifications.LINK,
+    "machine": preparing.MACHINE,
     "measure": measuring.MEASURE,
+    "node": settling.NODE,
     "quota": specifications.QUOTA,
     "stress": specifications.STRESS,
     "timeline": specifications.TIMELINE,

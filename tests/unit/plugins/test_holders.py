@@ -40,6 +40,8 @@ def test_a_program_that_is_mapped_from_a_device_holds_it():
             "job a.b on edge-1",
         ),
         ("3:name=systemd:/\n2:pids:/pkgctl/t/agent\n", ""),
+        ("0::/pkgctl.slice/job-web\n", "job web"),
+        ("0::/pkgctl.slice/pkgctl-jobs.slice\n", ""),
         ("?", ""),
     ],
 )

@@ -8,11 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
-from ansible.errors import AnsibleParserError
 from ansible.vars import reserved
 
 from ansible_collections.pkgctl.testbed.plugins.inventory import testbed
+
+from .recorded import record
 
 ANSIBLE = Path(__file__).parents[3] / "ansible"
 NODE = {
@@ -43,8 +43,14 @@ def listing(folder: Path, state: object) -> tuple[dict[str, Any], str]:
         (folder / "state.json").write_text(json.dumps(state))
     source = folder / "testbed.yml"
     source.write_text(f"plugin: pkgctl.testbed.testbed\nstate: {folder}/state.json\n")
+    return listed_from(source)
+
+
+def listed_from(source: Path, **variables: str) -> tuple[dict[str, Any], str]:
+    """Return what ansible-inventory lists from a source, and its warnings."""
     command = [f"{Path(sys.executable).parent}/ansible-inventory", "-i", str(source), "--list"]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ANSIBLE / "ansible.cfg"), "COLUMNS": "400"}
+    environment.update(variables)
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
     return json.loads(done.stdout, object_hook=plain), done.stderr
 
@@ -98,23 +104,60 @@ def test_without_a_testbed_there_is_one_clear_line(tmp_path):
     assert warnings.strip() == f"[WARNING]: {message}"
 
 
-@pytest.mark.parametrize(
-    ("text", "error"),
-    [
-        ("{", "is not a testbed's state: Expecting"),
-        ("[]", "is not a testbed's state of format 1"),
-        ('{"format": 2, "nodes": {}}', "is not a testbed's state of format 1"),
-        ('{"format": 1}', "is not a testbed's state of format 1"),
-    ],
-)
-def test_a_file_that_is_no_state_is_named(tmp_path, text, error):
-    path = tmp_path / "state.json"
-    path.write_text(text)
+def test_virtual_machines_are_reached_by_ssh_with_the_testbeds_own_keys(tmp_path):
+    listed, warnings = listing(tmp_path, record())
 
-    with pytest.raises(AnsibleParserError) as caught:
-        testbed.read_state(path)
+    variables = listed["_meta"]["hostvars"]["edge-1"]
+    known = "-o 'UserKnownHostsFile=\"/state/lab/known_hosts\"' -o StrictHostKeyChecking=yes"
+    assert warnings == ""
+    assert variables["ansible_ssh_common_args"].startswith(
+        f"{known} -o GlobalKnownHostsFile=/dev/null -o HostKeyAlias=edge-1"
+    )
+    own = ("connection", "host", "user", "port", "ssh_private_key_file", "python_interpreter")
+    assert [variables[f"ansible_{key}"] for key in own] == [
+        *("ssh", "192.168.177.11", "root", 22, "/state/lab/id_ed25519", "/usr/bin/python3"),
+    ]
+    assert {key: variables[f"pkgctl_{key}"] for key in ("domain", "uri", "site", "testbed")} == {
+        "domain": "pkgctl.lab.edge-1",
+        "uri": "qemu:///system",
+        "site": "edge-a",
+        "testbed": "lab",
+    }
+    assert variables["pkgctl_controller_directory"] == f"{tmp_path}/nodes/edge-1"
+    assert variables["pkgctl_base"]["limits"] == {"cpu": 1.0, "memory": 1 << 28, "pids": 256}
+    assert variables["pkgctl_identity"]["peers"] == {"cloud-1": "10.77.0.2"}
+    assert "pkgctl_namespaces" not in variables
+    assert listed["site_edge_a"]["hosts"] == ["edge-1"]
 
-    assert caught.value.message.startswith(f"{path} {error}")
+
+def test_a_testbed_of_virtual_machines_is_found_by_its_name(tmp_path, monkeypatch):
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab" / "state.json").write_text(json.dumps(record()))
+    source = tmp_path / "testbed.yml"
+    source.write_text("plugin: pkgctl.testbed.testbed\n")
+    monkeypatch.setenv("PKGCTL_STATE", str(tmp_path))
+
+    found, _ = listed_from(source, PKGCTL_TESTBED="lab")
+    assert found["_meta"]["hostvars"]["cloud-1"]["pkgctl_testbed"] == "lab"
+
+    _, warnings = listed_from(source, PKGCTL_TESTBED="other")
+    assert warnings.strip() == (
+        "[WARNING]: no testbed is up: run pkgctl up (there is no /run/pkgctl/other/state.json"
+        f" and no {tmp_path}/other/state.json)"
+    )
+
+
+def test_a_bad_record_is_one_line(tmp_path):
+    bad = record()
+    bad["nodes"]["edge-1"]["uri"] = "http://example.invalid"
+
+    listed, warnings = listing(tmp_path, bad)
+
+    assert listed["_meta"]["hostvars"] == {}
+    assert warnings.strip() == (
+        f"[WARNING]: {tmp_path}/state.json is not a testbed's state:"
+        " the uri of node edge-1 is none of libvirt: 'http://example.invalid'"
+    )
 
 
 def test_the_words_of_a_perturbation_are_no_reserved_names_any_more(monkeypatch):

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
+import os
+
 import pytest
 
+from ansible_collections.pkgctl.testbed.plugins.module_utils import jobs
 from ansible_collections.pkgctl.testbed.plugins.module_utils.errors import AgentError, KernelError
 from ansible_collections.pkgctl.testbed.plugins.module_utils.jobkeeper import JobKeeper
 from ansible_collections.pkgctl.testbed.plugins.module_utils.jobs import Job
@@ -101,3 +105,21 @@ def test_the_jobs_of_a_service_have_a_status_together(keeper, tmp_path, statuses
     assert begun.status("web") == together
     assert begun.status("web-site-0") == begun.status("web-site") == "pulling"
     assert begun.status("site") is None
+
+
+def test_a_job_that_ran_when_its_machine_went_down_is_lost_whoever_has_its_number_now(
+    keeper, tmp_path
+):
+    ours = os.getpid()
+    job(status="running", pid=ours, born=jobs.birth(ours)).save(tmp_path / "jobs")
+    path = tmp_path / "jobs" / "web.json"
+    known = json.loads(path.read_text())
+    known["moment"]["boot"] = "another"
+    path.write_text(json.dumps(known))
+
+    (found,) = keeper.begin().listing({})["jobs"]
+
+    assert (found["status"], found["lost"]) == ("failed", True)
+    assert found["error"] == "node edge-1 was started again"
+    assert "moment" not in found
+    assert json.loads(path.read_text())["status"] == "failed"

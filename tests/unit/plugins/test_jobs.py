@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -87,3 +88,39 @@ def test_a_process_is_named_by_its_birth_and_one_that_is_gone_has_none():
     assert jobs.birth(os.getpid()) == jobs.birth(os.getpid())
     assert jobs.birth(os.getpid()) > 0
     assert jobs.birth(2**22 + 1) is None
+
+
+def rebooted(path, ago):
+    """Rewrite a record as one of another boot, in which the machine had been up for longer."""
+    known = json.loads(path.read_text())
+    moment = known["moment"]
+    known["moment"] = {
+        "boot": "another",
+        "mono": moment["mono"] + 5000.0,
+        "wall": moment["wall"] - ago,
+    }
+    known["stamps"] = {step: when + 5000.0 for step, when in known["stamps"].items()}
+    path.write_text(json.dumps(known))
+
+
+def test_the_stamps_of_a_former_boot_are_converted_by_the_wall_clock(tmp_path):
+    made = job(status="running")
+    made.stamp("started")
+    made.save(tmp_path)
+    rebooted(tmp_path / "web-1.json", ago=60.0)
+
+    (found,) = jobs.load_all(tmp_path).values()
+
+    assert found.convert()
+    assert found.stamps["started"] == pytest.approx(made.stamps["started"] - 60.0, abs=1.0)
+    assert not found.convert()
+
+
+def test_the_stamps_of_this_boot_are_as_they_were_written(tmp_path):
+    made = job(stamps={"ready": 2.5})
+    made.save(tmp_path)
+
+    (found,) = jobs.load_all(tmp_path).values()
+
+    assert not found.convert()
+    assert found.stamps == {"ready": 2.5}

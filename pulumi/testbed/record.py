@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The testbed's record: what it is, for playbooks, schedulers and pkgctl, in the user's folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pulumi
+from pulumi.dynamic import CreateResult, ReadResult, UpdateResult
+
+from pkgctl.errors import SpecError
+from pkgctl.nodeside import watchman
+from testbed.access import prune
+from testbed.provider import Props, Provider
+
+FORMAT = 1
+
+
+class RecordProvider(Provider):
+    """Writes the record and the nodes' host keys; removes both with the stack."""
+
+    compared = ("state", "host_keys")
+    replaced = ("path",)
+
+    def create(self, props: Props) -> CreateResult:
+        """Write both."""
+        return CreateResult(props["path"], self._write(props))
+
+    def update(self, _id: str, _olds: Props, _news: Props) -> UpdateResult:
+        """Write both anew."""
+        return UpdateResult(self._write(_news))
+
+    def read(self, id_: str, props: Props) -> ReadResult:
+        """Return the record, or nothing if it has gone."""
+        return ReadResult(id_ if Path(id_).exists() else "", dict(props))
+
+    def delete(self, _id: str, _props: Props) -> None:
+        """Remove both, after whoever reads them and starts nodes that have gone."""
+        path = Path(_id)
+        watchman.dismiss(path.parent)
+        path.unlink(missing_ok=True)
+        known_hosts(path).unlink(missing_ok=True)
+        for folder in ("agent", "nodes"):
+            shutil.rmtree(path.parent / folder, ignore_errors=True)
+        prune(path.parent)
+
+    def _write(self, props: Props) -> Props:
+        path = Path(props["path"])
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lines = [f"{name} {key}\n" for name, key in sorted(props["host_keys"].items())]
+        _replace(known_hosts(path), "".join(lines))
+        _replace(path, props["state"])
+        watchman.welcome(path.parent)
+        return dict(props)
+
+
+class Record(pulumi.dynamic.Resource, module="testbed", name="Record"):
+    """The record."""
+
+    path: pulumi.Output[str]
+
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        state: pulumi.Input[str],
+        host_keys: Mapping[str, pulumi.Input[str]],
+        opts: pulumi.ResourceOptions | None = None,
+    ) -> None:
+        """Declare the record.
+
+        Args:
+            name: the resource's.
+            path: its file.
+            state: what it says, as JSON.
+            host_keys: the public host key of each node.
+            opts: the resource's.
+        """
+        props: dict[str, Any] = {"path": path, "state": state, "host_keys": host_keys}
+        super().__init__(RecordProvider(), name, props, opts)
+
+
+def known_hosts(path: Path) -> Path:
+    """Return the file of the host keys that belongs to a record."""
+    return path.with_name("known_hosts")
+
+
+def known(path: Path) -> Mapping[str, Any]:
+    """Return what a record says of each node; nothing where there is none.
+
+    Raises:
+        SpecError: if there is something else.
+    """
+    try:
+        state = json.loads(path.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise SpecError(f"is no record of a testbed: {error}", file=path) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise SpecError(f"is no record of a testbed of format {FORMAT}", file=path)
+    nodes: Mapping[str, Any] = state["nodes"]
+    return nodes
+
+
+def complete(state: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, Any]:
+    """Return a record with what the hosts were found to be.
+
+    Args:
+        state: the rest of it.
+        types: kvm or qemu for each host by name.
+    """
+    uris = {node["hypervisor"]: node["uri"] for node in state["nodes"].values()}
+    hosts = {name: {"uri": uris[name], "type": types[name]} for name in types if name in uris}
+    return {**state, "hypervisors": hosts}
+
+
+def _replace(path: Path, text: str) -> None:
+    fresh = path.with_name(f"{path.name}.new")
+    fresh.unlink(missing_ok=True)
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w") as stream:
+        stream.write(text)
+    fresh.replace(path)
