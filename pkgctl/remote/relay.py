@@ -47,10 +47,8 @@ _SETTLING = 20.0
 _KEPT = 20_000
 _MOST_WAITING = 16 << 20
 _LONGEST_ERROR = 500
-_OF_NODE = (
-    *("artifact-drop", "timeline-arm", "timeline-cancel", "lease-set", "lease-drop"),
-    *("client-put", "client-read", "client-tell", "client-clear", "node-changed"),
-)
+# What is armed, leased or healed is so by the modules, on the nodes themselves.
+_OF_NODE = ("artifact-drop", "client-put", "client-read", "client-tell", "client-clear")
 _OF_JOB = ("job-resize", "job-stop", "job-output")
 
 Body = dict[str, Any]
