@@ -102,8 +102,6 @@ def measured(pair: Pair) -> dict[str, Any]:
         rows[f"loss {share:.0%}"] = {"seen": lost / 3000, "interval": [low / 3000, high / 3000]}
     pair.shape(bw="20mbit", delay="20ms")
     rows["20 mbit and 20 ms"] = {"goodput": round(pair.carry(), 2), "allowed": round(20 * TCP, 2)}
-    pair.shape(delay="20ms")
-    rows["20 ms, unbounded"] = {"goodput": round(pair.carry(), 1)}
     pair.heal()
     return rows
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from pathlib import Path
 
@@ -86,8 +87,8 @@ def make_key(path: Path, comment: str) -> None:
 
 
 def prune(folder: Path) -> None:
-    """Remove a folder if it is empty."""
-    if folder.is_dir() and not any(folder.iterdir()):
+    """Remove a folder if it is empty; others may be doing the same."""
+    with contextlib.suppress(OSError):
         folder.rmdir()
 
 

@@ -15,7 +15,6 @@ from typing import Any
 
 import pytest
 
-from tests import needs
 from tests.vm import bare
 from tests.vm.bare import Machine
 
@@ -28,15 +27,7 @@ WITHIN = Path(__file__).with_name("within.py")
 SLICE = "/sys/fs/cgroup/pkgctl.slice"
 
 
-def lacking() -> str:
-    missing = needs.lacking("qemu", "ssh")
-    return missing or ("" if bare.built() else "needs an image: run `pkgctl image build`")
-
-
-pytestmark = [
-    pytest.mark.vm,
-    pytest.mark.skipif(bool(lacking()) and not os.environ.get(needs.INSIST), reason=lacking()),
-]
+pytestmark = pytest.mark.vm("qemu", "image", "ssh")
 
 
 @dataclass(frozen=True)
@@ -92,7 +83,7 @@ def variables(machine: Machine, machines: list[Machine]) -> dict[str, Any]:
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     folder = tmp_path_factory.mktemp("machines")
     base = bare.built()
-    assert base is not None, lacking()
+    assert base is not None
     with bare.machines(folder / "vms", NAMES, base) as machines:
         hosts = {each.name: variables(each, machines) for each in machines}
         inventory = folder / "inventory.yml"

@@ -18,10 +18,6 @@ from typing import Any
 import pytest
 import yaml
 
-from pkgctl import image
-from pkgctl.errors import PkgctlError
-from tests import needs
-
 from .hypervisor import Hypervisor, hypervisor
 
 ROOT = Path(__file__).parents[2]
@@ -42,8 +38,7 @@ nodes:
 links: [{{from: server, to: device, rate: {rate}, delay: 20ms, symmetric: true}}]
 """
 
-lacking = needs.lacking("libvirt", "qemu", "pulumi")
-pytestmark = [pytest.mark.vm, pytest.mark.skipif(bool(lacking), reason=lacking)]
+pytestmark = pytest.mark.vm("libvirt", "qemu", "pulumi", "image", "ssh")
 
 
 @pytest.fixture(scope="module")
@@ -258,15 +253,9 @@ def test_what_no_state_knows_goes_with_the_stack(stack):
 
 
 def test_nodes_answer_and_are_settled(stack):
-    try:
-        image.find("")
-    except PkgctlError as error:
-        pytest.skip(f"missing: an image ({error})")
     stack.configure(image="", settle=True, system_memory=256)
 
-    began = time.monotonic()
     stack.up()
-    assert time.monotonic() - began < 360
 
     assert set(stack.changes()) == {"same"}
     record = json.loads((stack.state / "state.json").read_text())

@@ -12,7 +12,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -129,9 +128,7 @@ def test_a_testbed_comes_up_does_not_change_and_goes(lab):
     shown = json.loads(lab.pkgctl("status", "--name", TESTBED, "-o", "json").stdout)
     assert {node["domain"] for node in shown["nodes"].values()} == {"running"}
     assert set(shown["silent"]) == {"server", "device"}
-    began = time.monotonic()
     lab.pkgctl("down", "--name", TESTBED)
-    assert time.monotonic() - began < 90  # a third of it where nothing else runs
     assert lab.left() == NOTHING
     assert not lab.state.exists()
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from tests import needs
 from tests.vm import bare, plain
 from tests.vm.bare import Machine
 
@@ -40,21 +39,13 @@ def attempt(act):
 """
 
 
-def lacking() -> str:
-    missing = needs.lacking("qemu", "ssh")
-    return missing or ("" if bare.built() else "needs an image: run `pkgctl image build`")
-
-
-pytestmark = [
-    pytest.mark.vm,
-    pytest.mark.skipif(bool(lacking()) and not os.environ.get(needs.INSIST), reason=lacking()),
-]
+pytestmark = pytest.mark.vm("qemu", "image", "ssh")
 
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     base = bare.built()
-    assert base is not None, lacking()
+    assert base is not None
     folder = tmp_path_factory.mktemp("machines")
     with bare.machines(folder, ["n-1"], base, disks=(64 * MIB, 32 * MIB)) as (made,):
         plain.lay_out(made, [made], mounts=("/data", "/logs"))

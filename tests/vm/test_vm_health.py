@@ -14,12 +14,10 @@ import pytest
 from pkgctl.nodeside import channel, watchman
 from pkgctl.nodeside import domains as guests
 from pkgctl.nodeside import errors as node_errors
-from tests import needs
 
 from .hypervisor import Hypervisor, hypervisor
 
-lacking = needs.lacking("libvirt", "qemu")
-pytestmark = [pytest.mark.vm, pytest.mark.skipif(bool(lacking), reason=lacking)]
+pytestmark = pytest.mark.vm("libvirt", "qemu")
 
 PATIENCE = 60.0
 NODES = ("cloud-1", "edge-1")

@@ -12,12 +12,10 @@ import pytest
 
 from pkgctl import image
 from pkgctl.errors import PkgctlError
-from tests import needs
 
 from .guests import Bed, Run, testbed
 
-lacking = needs.lacking("libvirt", "qemu", "ssh")
-pytestmark = [pytest.mark.vm, pytest.mark.skipif(bool(lacking), reason=lacking)]
+pytestmark = pytest.mark.vm("libvirt", "qemu", "image", "ssh")
 
 NODES = ("cloud-1", "edge-1")
 EDGE = "edge-1"

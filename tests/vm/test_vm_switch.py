@@ -6,14 +6,12 @@ ping is the witness; what it shows without a delay is the emulation's own.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import needs
 from tests.vm import bare, plain
 from tests.vm.bare import Machine
 
@@ -31,21 +29,13 @@ print(json.dumps([done.actions, again.actions]))
 """
 
 
-def lacking() -> str:
-    missing = needs.lacking("qemu", "ssh")
-    return missing or ("" if bare.built() else "needs an image: run `pkgctl image build`")
-
-
-pytestmark = [
-    pytest.mark.vm,
-    pytest.mark.skipif(bool(lacking()) and not os.environ.get(needs.INSIST), reason=lacking()),
-]
+pytestmark = pytest.mark.vm("qemu", "image", "ssh")
 
 
 @pytest.fixture(scope="module")
 def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[Machine]]:
     base = bare.built()
-    assert base is not None, lacking()
+    assert base is not None
     folder: Path = tmp_path_factory.mktemp("machines")
     with bare.machines(folder, ["n-1", "n-2"], base) as machines:
         for each in machines:

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The image of the nodes, made once if it is not there yet."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def image(request: pytest.FixtureRequest) -> None:
+    """Have an image if any of the tests needs one."""
+    marks = (item.get_closest_marker("vm") for item in request.session.items)
+    if any(mark is not None and "image" in mark.args for mark in marks):
+        build = [sys.executable, "-m", "pkgctl", "image", "build"]
+        subprocess.run(build, check=True, capture_output=True, timeout=900)
