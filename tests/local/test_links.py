@@ -88,12 +88,13 @@ def round_trips(place: Paths, count: int = 100) -> list[float]:
 def quiet_p95(place: Paths, asked: float, count: int = 100) -> float:
     """Return the 95th percentile of round trips; the best of a few: a busy machine only adds."""
     found = []
-    for _ in range(4):
+    for _ in range(12):
         seen = round_trips(place, count)
         assert min(seen) >= asked - 1e-3
         found.append(p95(seen))
         if found[-1] <= asked + 0.9e-3:
             break
+        time.sleep(0.5)
     return min(found)
 
 

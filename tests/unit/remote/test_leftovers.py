@@ -94,6 +94,7 @@ def test_an_owner_elsewhere_is_never_taken_for_dead(lab, lock):
 def test_helpers_of_an_owner_that_was_killed_end(lab, lock, helper):
     lock(pid=helper.pid)
     helper.kill()
+    os.waitid(os.P_PID, helper.pid, os.WEXITED | os.WNOWAIT)
     assert len(list(leftovers._helpers(helper.pid))) == 1
 
     assert leftovers.clear(lab) is True
