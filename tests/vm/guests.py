@@ -156,7 +156,7 @@ class Bed:
 
 
 @contextlib.contextmanager
-def testbed(names: Sequence[str], image: Image) -> Iterator[Bed]:
+def running(names: Sequence[str], image: Image) -> Iterator[Bed]:
     """Have machines that run, and are not yet nodes, while the block runs."""
     with tempfile.TemporaryDirectory(prefix="pkgctl-vm-") as made, hypervisor() as host:
         root = Path(made)
@@ -171,7 +171,7 @@ def testbed(names: Sequence[str], image: Image) -> Iterator[Bed]:
             for number, name in enumerate(names, 1)
         ]
         for guest in guests:
-            guest.make(image.disk.parent)
+            guest.make(image)
             path = guest.folder / "domain.xml"
             path.write_text(guest.xml(image))
             host.virsh("define", str(path))

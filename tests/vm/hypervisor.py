@@ -86,7 +86,7 @@ class Hypervisor:
         """Run a command inside; what it wrote to both outputs is in the error, if it fails."""
         result = subprocess.run(
             [*self.enter, *map(str, command)],
-            env={**os.environ, **(environment or {})},
+            env={**os.environ, "PATH": needs.path(), **(environment or {})},
             cwd=cwd,
             capture_output=True,
             text=True,

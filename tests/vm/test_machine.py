@@ -117,7 +117,8 @@ def test_every_quality_is_set_read_back_changed_in_place_and_healed_exactly(pair
     assert found["wrong"] == []
 
 
-@pytest.mark.parametrize(("share", "least", "most"), [("1.0", 200, 200), ("0.5", 60, 140)])
+# Ping ends with the last answer, and may not see that one's double.
+@pytest.mark.parametrize(("share", "least", "most"), [("1.0", 199, 200), ("0.5", 60, 140)])
 def test_a_share_of_the_packets_arrives_twice(pair, share, least, most):
     first, second = pair.machines
     script = (

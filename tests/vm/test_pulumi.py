@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests import needs
+
 from .hypervisor import Hypervisor, hypervisor
 
 ROOT = Path(__file__).parents[2]
@@ -62,6 +64,7 @@ class Stack:
     @property
     def environment(self) -> Mapping[str, str]:
         return {
+            "PATH": needs.path(),
             "PKGCTL_STATE": str(self.folder / "state"),
             "PULUMI_BACKEND_URL": f"file://{self.folder / 'backend'}",
             "PULUMI_CONFIG_PASSPHRASE": "of a test",

@@ -197,7 +197,7 @@ def test_a_disk_that_was_detached_is_so_after_a_power_cut_and_then_comes_back(
     assert base is not None
     machine.start(base)
     machine.wait()
-    machine.ssh("mount --bind /var/lib/pkgctl /run/pkgctl")
+    machine.ssh("mkdir -p /run/pkgctl && mount --bind /var/lib/pkgctl /run/pkgctl")
 
     assert "virtio-vdc" in machine.ssh("ls /dev/disk/by-id")
     assert told(machine, "print(json.dumps(disks.converge(node).actions))") == [

@@ -13,7 +13,7 @@ import pytest
 from pkgctl import image
 from pkgctl.errors import PkgctlError
 
-from .guests import Bed, Run, testbed
+from .guests import Bed, Run, running
 
 pytestmark = pytest.mark.vm("libvirt", "qemu", "image", "ssh")
 
@@ -30,7 +30,7 @@ def made() -> Iterator[Bed]:
         found = image.find("")
     except PkgctlError as error:
         pytest.skip(f"needs an image: {error}")
-    with testbed(NODES, found) as bed:
+    with running(NODES, found) as bed:
         bed.play("site.yml")
         yield bed
 
