@@ -48,11 +48,15 @@ def save(path: Path, layers: Layers, *, durable: bool = True) -> None:
     """
     if not layers:
         path.unlink(missing_ok=True)
+        if durable:
+            _sync_folder(path.parent)
         return
     text, fresh = json.dumps(layers), path.with_suffix(".new")
     try:
         _write(fresh, text, durable=durable)
         fresh.replace(path)
+        if durable:
+            _sync_folder(path.parent)
     except OSError as error:
         with suppress(OSError):
             fresh.unlink()
@@ -65,6 +69,15 @@ def _write(path: Path, text: str, *, durable: bool) -> None:
         file.flush()
         if durable:
             os.fsync(file.fileno())
+
+
+def _sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on its disk: a file's own sync does not see to that."""
+    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(opened)
+    finally:
+        os.close(opened)
 
 
 def _unwritten(path: Path, error: OSError) -> NodeError:
