@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pkgctl.errors import SpecError
+from pkgctl.nodeside import cgroups
 
 if TYPE_CHECKING:
     from pkgctl.local.reach import Reach
@@ -18,6 +19,7 @@ DEFAULT = "default"
 VARIABLE = "PKGCTL_TESTBED"
 RUN = Path("/run/pkgctl")
 STORE = Path("/var/lib/pkgctl")
+GROUPS = "pkgctl"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
 
@@ -65,7 +67,7 @@ class Paths:
     @property
     def cgroup(self) -> str:
         """The control group of everything that runs in the testbed."""
-        return f"pkgctl/{self.name}"
+        return f"{GROUPS}/{self.name}"
 
     def reach(self) -> Reach:
         """Return the way to the testbed's nodes."""
@@ -108,4 +110,5 @@ def is_name(text: str) -> bool:
 def testbeds() -> list[str]:
     """Return the names of the testbeds that have left anything on this machine."""
     found = {path.name for root in (RUN, STORE) if root.is_dir() for path in root.iterdir()}
+    found |= {Path(group.path).name for group in cgroups.group(GROUPS).children()}
     return sorted(filter(is_name, found))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from pkgctl.errors import TestbedError
 from pkgctl.local.holding import Outcome, explained, locked, require_root
-from pkgctl.local.paths import STORE, Paths
+from pkgctl.local.paths import GROUPS, STORE, Paths
 from pkgctl.nodeside import cgroups, daemon, syscalls
 
 _CONTROL = "control"
@@ -67,7 +67,7 @@ def remove(paths: Paths) -> list[str]:
     group.remove()
     with suppress(OSError):
         STORE.rmdir()
-    for folder in cgroups.group("pkgctl").folders():
+    for folder in cgroups.group(GROUPS).folders():
         with suppress(OSError):
             folder.rmdir()
     _await_loops(behind)

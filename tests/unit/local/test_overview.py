@@ -38,7 +38,11 @@ def place(tmp_path, monkeypatch):
     """A testbed of two nodes as far as it is files; its control groups are made up."""
     monkeypatch.setattr(paths, "RUN", tmp_path)
     group = SimpleNamespace(
-        memory_used=lambda: 10 << 20, cpu=lambda: 0.5, memory=lambda: None, descend=lambda: []
+        children=list,
+        memory_used=lambda: 10 << 20,
+        cpu=lambda: 0.5,
+        memory=lambda: None,
+        descend=lambda: [],
     )
     monkeypatch.setattr(overview.cgroups, "group", lambda _: group)
     here = paths.Paths("test")

@@ -8,6 +8,7 @@ import pytest
 from pkgctl.errors import SpecError
 from pkgctl.local import paths
 from pkgctl.local.paths import Paths
+from pkgctl.nodeside import cgroups, hierarchies
 
 
 @pytest.mark.parametrize("name", ["a", "default", "three-sites", "t0", "x" * 32])
@@ -60,5 +61,8 @@ def test_testbeds_are_found_by_what_they_left_anywhere(tmp_path, monkeypatch):
         (tmp_path / place).mkdir(parents=True)
     monkeypatch.setattr(paths, "RUN", tmp_path / "run")
     monkeypatch.setattr(paths, "STORE", tmp_path / "store")
+    (tmp_path / "groups" / paths.GROUPS / "four" / "nodes").mkdir(parents=True)
+    machine = hierarchies.Hierarchies({"pids": tmp_path / "groups"}, None, frozenset())
+    monkeypatch.setattr(paths.cgroups, "group", lambda path: cgroups.Group(path, machine))
 
-    assert paths.testbeds() == ["one", "three", "two"]
+    assert paths.testbeds() == ["four", "one", "three", "two"]
