@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from pkgctl.nodeside import cgroups
+from tests.conformance.subjects import Run
 
 pytestmark = pytest.mark.root
 
@@ -27,7 +28,6 @@ ROOT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
 # The tools of the environment are found by their full path only, as when nobody activated it.
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.M)
 PATIENCE = 20.0
 SHOW = """
 tc qdisc show; tc class show dev eth0; nft list ruleset; cat /proc/self/mounts
@@ -35,21 +35,6 @@ for store in $(ls /run/pkgctl/*.json | grep -v outage); do
   [ "$(cat "$store")" = "{}" ] || { echo "$store"; cat "$store"; echo; }
 done
 """
-
-
-@dataclass(frozen=True)
-class Run:
-    """What a tool did: its exit status, its output, and who changed in a play."""
-
-    status: int
-    output: str
-    errors: str
-
-    @property
-    def changed(self) -> dict[str, int]:
-        """Return how many tasks changed each host, the controller left out."""
-        found = {host: int(changed) for host, _, changed, _, _ in RECAP.findall(self.output)}
-        return {host: changed for host, changed in found.items() if host != "localhost"}
 
 
 @dataclass(frozen=True)
