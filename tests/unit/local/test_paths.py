@@ -46,7 +46,7 @@ def test_everything_of_a_testbed_is_below_places_of_its_name():
 
     assert all(each.is_relative_to("/run/pkgctl/lab") for each in found)
     assert place.disks("n") == Path("/var/lib/pkgctl/lab/n")
-    assert place.cgroup == "pkgctl/lab"
+    assert place.cgroup == f"{paths.GROUPS}/lab"
 
 
 def test_the_switch_is_pinned_where_no_node_can_be():

@@ -8,7 +8,7 @@ import pytest
 
 from pkgctl import nodeplan, topology
 from pkgctl.errors import SpecError
-from pkgctl.local import planning
+from pkgctl.local import paths, planning
 from pkgctl.local.paths import Paths
 
 PLACE = Paths("lab")
@@ -86,7 +86,7 @@ def test_a_node_knows_itself_and_its_peers(planned):
 
     assert (here.name, here.testbed, here.address) == ("edge-1", "lab", "10.77.0.2")
     assert here.peers == {"cloud-1": "10.77.0.1", "edge-2": "10.77.0.3"}
-    assert here.cgroup == "pkgctl/lab/nodes/edge-1"
+    assert here.cgroup == f"{paths.GROUPS}/lab/nodes/edge-1"
     assert here.directory == "/run/pkgctl/lab/nodes/edge-1"
     assert here.disks["data"].image == "/run/pkgctl/disks/data.img"
     assert here.access is None
