@@ -80,6 +80,7 @@ def identities(
             network=str(NETWORK),
             peers=_others(addresses, node.name),
             access=node.access_up,
+            access_down=node.access_down,
             cpu=node.cpu,
             memory=node.memory,
             pids=node.pids,

@@ -11,8 +11,9 @@ from pathlib import Path
 # Set to anything, it makes what is missing a failure.
 INSIST = "PKGCTL_TESTS_INSIST"
 _SYSTEM = "/usr/local/sbin:/usr/sbin:/sbin"
-_PULUMI = Path.home() / ".pulumi" / "bin"
-_PLUGIN = Path.home() / ".pulumi" / "plugins" / "resource-libvirt-v0.5.4"
+PULUMI = Path(os.environ.get("PULUMI_HOME") or Path.home() / ".pulumi")
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+_PLUGIN = PULUMI / "plugins" / "resource-libvirt-v0.5.4"
 _PROGRAMS = {
     "qemu": {"qemu-system-x86_64": "qemu-system-x86", "qemu-img": "qemu-utils"},
     "libvirt": {
@@ -22,6 +23,7 @@ _PROGRAMS = {
     },
     "image": {"mmdebstrap": "mmdebstrap", "mke2fs": "e2fsprogs"},
     "ssh": {"ssh": "openssh-client", "iperf3": "iperf3"},
+    "ssh-server": {"sshd": "openssh-server"},
 }
 
 
@@ -30,7 +32,7 @@ def lacking(*needs: str) -> str:
     """Return what this machine lacks of some needs, for people; nothing if it has all.
 
     Args:
-        needs: some of qemu, libvirt, image, ssh, pulumi; each also needs root.
+        needs: some of qemu, libvirt, image, ssh, ssh-server, pulumi; each also needs root.
     """
     missing = [] if os.geteuid() == 0 else ["root"]
     for need in needs:
@@ -40,7 +42,7 @@ def lacking(*needs: str) -> str:
 
 def path() -> str:
     """Return the search path of programs, with the usual places that a user's may lack."""
-    return os.pathsep.join([os.environ.get("PATH", os.defpath), _SYSTEM, str(_PULUMI)])
+    return os.pathsep.join([os.environ.get("PATH", os.defpath), _SYSTEM, str(PULUMI / "bin")])
 
 
 def _programs(packages: dict[str, str]) -> list[str]:

@@ -3,13 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pkgctl.cli.text import as_json, output_option
+from pkgctl.cli.text import as_json, output_option, pairs
 
 if TYPE_CHECKING:
     from pkgctl.playbook import Play
@@ -66,7 +66,7 @@ def perturb(
       pkgctl perturb node="random 1 of edge" health=crashed duration=30s --seed 7
     """  # noqa: D301 - the \b keeps click from filling the lines
     options = {"name": name, "seed": seed, "lease": lease, "force": force or None}
-    given = _joined(_read(words), options)
+    given = _joined(pairs(words, "word=value", "bw=5mbit"), options)
     _warn(given, testbed)
     _show(_play("perturb.yml", given, testbed, dry_run=dry_run), output, dry_run=dry_run)
 
@@ -105,20 +105,6 @@ def _joined(words: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, A
         if word in words:
             raise SpecError(f"{word} is given twice, as {word}= and as --{word}")
     return {**words, **given}
-
-
-def _read(words: Sequence[str]) -> dict[str, str]:
-    from pkgctl.errors import SpecError
-
-    given: dict[str, str] = {}
-    for text in words:
-        word, equals, value = text.partition("=")
-        if not equals or not word or not value:
-            raise SpecError(f"{text!r} is no word=value; write one such as bw=5mbit")
-        if word in given:
-            raise SpecError(f"{word} is given twice")
-        given[word] = value
-    return given
 
 
 def _play(playbook: str, words: Mapping[str, Any], testbed: str | None, *, dry_run: bool) -> Play:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pkgctl.cli.text import as_json, output_option, table
+from pkgctl.cli.text import as_json, output_option, pairs, table
 
 if TYPE_CHECKING:
     from pkgctl.local.holding import Outcome
@@ -124,7 +124,12 @@ def _libvirt_up(
     hosts, image, network, ssh_key, others = given
     path = project.find("topology", topology, project.topologies()).absolute()
     asked = wish.Wish(
-        str(path), wish.hosts(hosts), image, network, ssh_key, others=wish.others(others)
+        str(path),
+        wish.hosts(hosts),
+        image,
+        network,
+        ssh_key,
+        others=pairs(others, "key=value", "impairment=netem", "--set"),
     )
     places.refuse_taken(name, LIBVIRT)
     place = places.places(name)

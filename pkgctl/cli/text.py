@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What several commands print alike: tables, JSON, and the option that chooses."""
+"""What several commands read and print alike: pairs of words, tables, JSON, and their option."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
+
+from pkgctl.errors import SpecError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -22,6 +24,31 @@ def output_option(command: Command) -> Command:
         show_default=True,
         help="How to print the result.",
     )(command)
+
+
+def pairs(texts: Sequence[str], form: str, example: str, option: str = "") -> dict[str, str]:
+    """Return what texts such as ``key=value`` say.
+
+    Args:
+        texts: as they were typed.
+        form: what each should be, such as ``word=value``.
+        example: one that is.
+        option: the option that takes them; arguments have none.
+
+    Raises:
+        SpecError: if one is no such pair, or says again what another has said.
+    """
+    found: dict[str, str] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not (key and equals and value):
+            place = f"{option} " if option else ""
+            raise SpecError(f"{place}{text!r} is no {form}; write one such as {example}")
+        if key in found:
+            place = f"{option}: " if option else ""
+            raise SpecError(f"{place}{key} is given twice")
+        found[key] = value
+    return found
 
 
 def as_json(value: object) -> str:

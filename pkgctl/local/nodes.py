@@ -36,6 +36,7 @@ from pkgctl.nodeside import (
     rtnl,
     sampler,
     shaping,
+    volatile,
 )
 from pkgctl.nodeside import netlink as wire
 
@@ -138,6 +139,7 @@ class Builder:
             namespaces.make_root(self._root(node, scratch), node.name)
             for disk in node.disks.values():
                 disks.attach(disk)
+            volatile.note_mounts()
             pins = namespaces.current(*namespaces.KINDS)
         namespaces.pin(pins, self._paths.namespaces(node.name))
         return sockets
@@ -163,7 +165,7 @@ class Builder:
             route.request(
                 [part for node in nodes for part in _toward(node, indexes[port(node.address)])]
             )
-            self._shape_downloads(route, nodes, indexes)
+            route.request([part for node in nodes for part in _bounds(node, indexes)])
 
     def _veth(self, node: Identity) -> wire.Message:
         namespace = os.open(self._paths.namespaces(node.name) / "net", os.O_RDONLY | os.O_CLOEXEC)
@@ -171,22 +173,6 @@ class Builder:
         near = rtnl.End(port(node.address), hardware(GATEWAY))
         far = rtnl.End(INTERFACE, hardware(node.address), namespace)
         return rtnl.veth(near, far, mtu=MTU)
-
-    def _shape_downloads(
-        self, route: wire.Socket, nodes: Sequence[Identity], indexes: Mapping[str, int]
-    ) -> None:
-        """Bound what arrives at a node by its access rate, at the switch's port to it."""
-        messages = []
-        for node in nodes:
-            if node.name not in self._plan.download:
-                continue
-            index, rate = indexes[port(node.address)], self._plan.download[node.name] // 8
-            messages += [
-                rtnl.htb(index, shaping.ROOT, 1),
-                rtnl.htb_class(index, shaping.ROOT, shaping.ROOT | 1, rtnl.Rates(rate, rate)),
-                rtnl.leaf(index, shaping.ROOT | 1, 1 << 16, shaping.queue(rate, 0.0)),
-            ]
-        route.request(messages)
 
     def _shape(self, node: Identity, sockets: Sockets) -> None:
         index = rtnl.link_index(sockets.route, INTERFACE)
@@ -207,6 +193,12 @@ def _toward(node: Identity, index: int) -> list[wire.Message]:
     """Return what tells the switch the way to a node."""
     own = [way.address for way in cables.ways(node)]
     return cables.toward(own, index, hardware(node.address))
+
+
+def _bounds(node: Identity, indexes: Mapping[str, int]) -> list[wire.Message]:
+    """Return what bounds all that arrives at a node, at the switch's port to it."""
+    index = indexes[port(node.address)]
+    return shaping.plan(index, shaping.State(), shaping.arriving(node)).before
 
 
 def make_switch(paths: Paths) -> None:

@@ -30,13 +30,11 @@ class Plan:
     Attributes:
         topology: what was asked for.
         nodes: each node's identity by name, in the topology's order.
-        download: the access rate in bits/s of what arrives at each node that has one.
         matrix: the quality of each directed pair.
     """
 
     topology: Topology
     nodes: Mapping[str, ids.Identity]
-    download: Mapping[str, int]
     matrix: Matrix
 
     def egress(self, node: str) -> dict[str, Quality]:
@@ -94,8 +92,7 @@ def plan(
         }
 
     nodes = nodeplan.identities(topology.nodes, addresses, settle, ipv6=ipv6)
-    download = {node.name: node.access_down for node in topology.nodes if node.access_down}
-    return Plan(topology, nodes, download, topology.matrix())
+    return Plan(topology, nodes, topology.matrix())
 
 
 def _disks(node: Node) -> dict[str, ids.Disk]:

@@ -10,7 +10,15 @@ from typing import Any
 from pkgctl.local import testbed
 from pkgctl.local.holding import explained
 from pkgctl.local.paths import Paths
-from pkgctl.nodeside import Quality, identity, readback
+from pkgctl.nodeside import (
+    Quality,
+    errors,
+    identity,
+    linkkernel,
+    namespaces,
+    readback,
+    sampler,
+)
 
 
 def drift(paths: Paths, names: Iterable[str] | None = None) -> dict[str, list[str]]:
@@ -31,9 +39,20 @@ def drift(paths: Paths, names: Iterable[str] | None = None) -> dict[str, list[st
     found = {}
     for name in state["nodes"] if names is None else names:
         with explained(), testbed.inside(paths, name) as here:
-            if lines := readback.drift(here, base[name]):
-                found[name] = lines
+            lines = readback.drift(here, base[name])
+        if lines := lines + _port_drift(paths, here):
+            found[name] = lines
     return found
+
+
+def _port_drift(paths: Paths, node: identity.Identity) -> list[str]:
+    """Return how the switch's port to a node differs from what bounds all that arrives there."""
+    try:
+        with namespaces.in_network(paths.switch / "net"):
+            actions = linkkernel.bound(node, sampler.port(node.address), dry_run=True)
+    except (OSError, errors.DisturbanceError) as error:
+        return [f"switch: {error}"]
+    return [f"switch: needs: {action}" for action in actions]
 
 
 def base_links(state: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

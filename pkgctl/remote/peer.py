@@ -8,7 +8,7 @@ import contextlib
 import sys
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -122,18 +122,11 @@ class Peer:
 
     async def _attempt(self, pause: float) -> float:
         """Be connected until that ends; return how long to wait before it is tried again."""
-        serving = asyncio.ensure_future(self._serve())
-        nudged = asyncio.ensure_future(self._until_unwanted())
-        try:
-            await asyncio.wait({serving, nudged}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (serving, nudged):
-                task.cancel()
-            results = await asyncio.gather(serving, nudged, return_exceptions=True)
-        if isinstance(results[0], OSError):
-            self.reason = str(results[0].strerror or results[0])
-        elif isinstance(results[0], Exception):
-            raise results[0]
+        served, _ = await _until_either(self._serve(), self._until_unwanted())
+        if isinstance(served, OSError):
+            self.reason = str(served.strerror or served)
+        elif isinstance(served, Exception):
+            raise served
         was_up, self._was_up = self._was_up, False
         return _FIRST_PAUSE if was_up else min(pause * 2, _LONGEST_PAUSE)
 
@@ -166,14 +159,9 @@ class Peer:
     async def _converse(self, socket: Path) -> None:
         reader, writer = await asyncio.open_unix_connection(socket, limit=LIMIT)
         self._writer = writer
-        reading = asyncio.ensure_future(self._read(reader))
-        talking = asyncio.ensure_future(self._talk(socket))
         try:
-            await asyncio.wait({reading, talking}, return_when=asyncio.FIRST_COMPLETED)
+            results = await _until_either(self._read(reader), self._talk(socket))
         finally:
-            for task in (reading, talking):
-                task.cancel()
-            results = await asyncio.gather(reading, talking, return_exceptions=True)
             self._hang_up(writer)
         for result in results:
             if isinstance(result, Exception):
@@ -320,3 +308,15 @@ class Peer:
                 yield channel.decode(line)
         finally:
             writer.close()
+
+
+async def _until_either(*doings: Coroutine[Any, Any, None]) -> list[BaseException | None]:
+    """Do several things until one of them has ended; return how each did, None if well."""
+    tasks = [asyncio.ensure_future(each) for each in doings]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    return results

@@ -87,6 +87,17 @@ def jump(uri: str) -> str:
     return f"{user}{parts.hostname}" + (f":{parts.port}" if parts.port else "")
 
 
+def nameless(uri: str) -> str:
+    """Return what is wrong with a host's address that names no user for SSH; else nothing.
+
+    virsh would take this machine's user, and Pulumi's plugin none at all.
+    """
+    parts = urlsplit(uri)
+    if not parts.scheme.endswith("+ssh") or parts.username:
+        return ""
+    return f"{uri} names no user; write {parts._replace(netloc=f'root@{parts.netloc}').geturl()}"
+
+
 def argv(there: Target, *command: str, terminal: bool = False) -> list[str]:
     """Return the words that run a command on a node, or open its shell.
 

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pkgctl.errors import SpecError, nearest
+from pkgctl.remote import ssh
 from pkgctl.remote.needs import DEFAULT_URI
 
 HERE = "here"
@@ -98,6 +99,8 @@ def _host(text: str) -> Host:
             f"--host {text!r} is no libvirt host; write such as {DEFAULT_URI} or"
             " qemu+ssh://root@host/system"
         )
+    if wrong := ssh.nameless(uri):
+        raise SpecError(f"--host {wrong}")
     host = {"name": _name(uri), "uri": uri}
     for part in rest:
         key, equals, value = part.partition("=")
@@ -132,20 +135,3 @@ def _address(host: Host) -> str:
         return str(socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)[0][4][0])
     except OSError as error:
         raise SpecError(f"--host {host['uri']}: {name} has no address: {error}") from error
-
-
-def others(texts: Sequence[str]) -> dict[str, str]:
-    """Return the further settings that ``--set`` gives.
-
-    Raises:
-        SpecError: if one is no ``key=value``.
-    """
-    found: dict[str, str] = {}
-    for text in texts:
-        key, equals, value = text.partition("=")
-        if not equals or not key or not value:
-            raise SpecError(f"--set {text!r} is no key=value; write one such as impairment=netem")
-        if key in found:
-            raise SpecError(f"--set: {key} is given twice")
-        found[key] = value
-    return found

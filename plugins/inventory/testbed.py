@@ -15,6 +15,9 @@ description:
     keep. Without a testbed it warns and lists nothing.
   - All nodes are in the group C(nodes), and each in one group for its site, its kind and its role,
     such as C(site_edge_a), C(kind_server) and C(role_edge).
+  - For a cluster of K3s each is in C(server) or C(agent), both of them in C(k3s_cluster), as its
+    label C(k3s) says, which can be C(server), C(agent) or C(none). Without labels the first node of
+    role C(cloud), else the first of all, is the server.
   - Nodes on this machine are entered by the connection C(pkgctl.testbed.node), virtual machines by
     SSH, with the testbed's own key and to host keys known beforehand. A virtual machine also has
     C(pkgctl_domain) and C(pkgctl_uri), by which libvirt knows it, C(pkgctl_identity) and
@@ -68,7 +71,7 @@ from ..plugin_utils import records
 
 display = Display()
 
-GROUP = "nodes"
+GROUP, CLUSTER = "nodes", "k3s_cluster"
 
 
 class InventoryModule(BaseInventoryPlugin):
@@ -107,6 +110,15 @@ class InventoryModule(BaseInventoryPlugin):
                 if node.get(kind):
                     group = to_safe_group_name(f"{kind}_{node[kind]}", force=True, silent=True)
                     self.inventory.add_child(self.inventory.add_group(group), name)
+        self.inventory.set_variable(GROUP, "pkgctl_controller_folder", str(folder))
+        self._add_cluster(record)
+
+    def _add_cluster(self, record: records.Record) -> None:
+        self.inventory.add_group(CLUSTER)
+        for group in (records.SERVER, records.AGENT):
+            self.inventory.add_child(CLUSTER, self.inventory.add_group(group))
+        for name, group in records.cluster(record).items():
+            self.inventory.add_child(group, name)
 
 
 def shared(record: records.Record) -> dict[str, Any]:

@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The switch of a node that is a machine of its own, for the delay line to stand in.
+"""The switch of a node that is a machine of its own: for the delay line, and for what arrives.
 
-Where the kernel has netem, the node's network card is its interface, and there is no switch. For
-the delay line the card goes into a network namespace of its own, the switch, which passes packets
-on between it and the node. The node's interface keeps its name and addresses and is now a cable to
-the switch, as local nodes have it:
+Where the kernel has netem, the node's network card is its interface, and there is no switch unless
+the node's access bounds what arrives. For that, and for the delay line, the card goes into a
+network namespace of its own, the switch, which passes packets on between it and the node. The
+node's interface keeps its name and addresses and is now a cable to the switch, as local nodes have
+it:
 
     node  data ════ port  switch  wire ──── the other machines
 
-The switch answers in the node's stead to neighbours who ask by ARP, and asks nobody itself.
+The switch answers in the node's stead to neighbours who ask by ARP, and asks nobody itself. What
+the node's access bounds of what arrives is bounded at its port.
 """
 
 from __future__ import annotations
@@ -25,10 +27,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import cables, channel, delayclient, identity, namespaces, rtnl, sampler, syscalls
+from . import (
+    cables,
+    channel,
+    delayclient,
+    identity,
+    linkkernel,
+    namespaces,
+    rtnl,
+    sampler,
+    syscalls,
+)
 from .errors import AgentError, DisturbanceError, NodeError
 from .identity import Identity
 from .netlink import NETLINK_ROUTE, Socket
+from .units import show_rate
 
 WIRE = "wire"
 # What the card had in the machine's own network, to be given back to it.
@@ -93,7 +106,7 @@ class Places:
 
 
 def bring(node: Identity, *, dry_run: bool = False) -> list[str]:
-    """Have a switch if the node needs one for its delay line, else none; return what that took.
+    """Have a switch if the node needs one, else none; return what that took.
 
     The caller is in the machine's own namespaces. Nothing is done if all is as it should be.
 
@@ -101,7 +114,7 @@ def bring(node: Identity, *, dry_run: bool = False) -> list[str]:
         DisturbanceError: if the card is not there, or the kernel refuses.
     """
     work = _Cabling(node)
-    return work.remove(dry_run=dry_run) if node.has_netem else work.make(dry_run=dry_run)
+    return work.make(dry_run=dry_run) if node.needs_switch else work.remove(dry_run=dry_run)
 
 
 def remove(node: Identity) -> list[str]:
@@ -135,6 +148,7 @@ class _Cabling:
             plain_link(self._node.interface)
             index = rtnl.link_index(own, self._node.interface)
             own.request(cables.settled(self._node, index))
+            self._bound(dry_run=False)
             self._settle_switch(route)
         if is_new:
             self._end_delay_line()
@@ -152,7 +166,15 @@ class _Cabling:
                 todo = ["tell the switch the other nodes"]
             if not todo and rtnl.neighbours(route, links[self._port]) != self._own():
                 todo = ["tell the switch this node"]
-        return todo
+        return todo or self._bound(dry_run=True)
+
+    def _bound(self, *, dry_run: bool) -> list[str]:
+        """Have the port bound what arrives as the node's access asks; return what that is."""
+        with namespaces.in_network(self._places.pin):
+            actions = linkkernel.bound(self._node, self._port, dry_run=dry_run)
+        down = self._node.access_down
+        asked = "unbounded" if down is None else f"at {show_rate(down)} at the most"
+        return [f"let arrive {asked}"] if actions else []
 
     def _others(self) -> dict[bytes, bytes]:
         return {_packed(ip): mac for ip, mac in cables.beyond(self._node).items()}

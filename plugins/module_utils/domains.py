@@ -20,11 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from . import channel, condition, layers
+from . import channel, condition, layers, transition
 from .change import Change
 from .condition import CRASHED, PAUSED, RUNNING, STORE, is_off, is_up
-from .errors import AgentError, CapabilityError, DisturbanceError, NodeError
+from .errors import CapabilityError, DisturbanceError, NodeError
 from .identity import Identity
+from .transition import Acts, show
 
 PACKAGE = "libvirt-clients"
 # Where nothing runs, and where a machine that broke down is still held.
@@ -142,28 +143,15 @@ def change(
     Raises:
         DisturbanceError: one line; the layer stays stored, to be tried again.
     """
-    content = body(health) if present else None
-    with layers.locked(_store(node)):
-        stored = layers.load(_store(node))
-        fresh = layers.changed(stored, layer, content)
-        before, after = condition.composed(stored), condition.composed(fresh)
-        done = steps(read(node), after) if dry_run else _replace(node, stored, fresh)
-    if before != after and not dry_run:
-        _tell(node)
-    return Change(bool(done) or fresh != stored, _show(before), _show(after), done)
-
-
-def _replace(node: Guest, stored: layers.Layers, fresh: layers.Layers) -> list[str]:
-    before, after = condition.composed(stored), condition.composed(fresh)
-    # Nothing is written down of a domain that is not there.
-    read(node)
-    if is_off(before) and not is_off(after):
-        # What was cut short while it went down is not to come back alive.
-        with suppress(DisturbanceError):
-            _bring(node, before)
-    if fresh != stored:
-        layers.save(_store(node), fresh)
-    return _bring(node, after)
+    content = transition.body(health) if present else None
+    _have_folder(node)
+    acts = Acts(
+        # Nothing is written down of a domain that is not there; a dry run only looks once.
+        check=lambda _: None if dry_run else read(node),
+        foresee=lambda then: steps(read(node), then),
+        bring=lambda then: _bring(node, then),
+    )
+    return transition.change(node, acts, layer, content, dry_run=dry_run)
 
 
 def converge(node: Guest, *, dry_run: bool = False) -> Change:
@@ -172,37 +160,21 @@ def converge(node: Guest, *, dry_run: bool = False) -> Change:
     Raises:
         DisturbanceError: one line.
     """
-    with layers.locked(_store(node)):
+    _have_folder(node)
+    with layers.locked(Path(node.directory, STORE)):
         asked = condition.load(node.directory)
         now = read(node)
         done = steps(now, asked) if dry_run else _bring(node, asked)
-    return Change(bool(done), f"domain: {now}\n" if done else _show(asked), _show(asked), done)
+    return Change(bool(done), f"domain: {now}\n" if done else show(asked), show(asked), done)
 
 
-def body(health: str | None) -> layers.Body:
-    """Return the content of a layer of health.
-
-    Raises:
-        DisturbanceError: if a node cannot be like that.
-    """
-    known = condition.CONDITIONS[1:]
-    if health not in known:
-        raise DisturbanceError(f"{health!r} is no health of a node; known are {', '.join(known)}")
-    return {"health": health}
-
-
-def _store(node: Guest) -> Path:
-    """Return where the layers are; the node's folder is made when it is first needed."""
+def _have_folder(node: Guest) -> None:
+    """Make the node's folder, where its layers are, when it is first needed."""
     folder = Path(node.directory)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise NodeError(f"{folder} cannot be made: {error.strerror}") from error
-    return folder / STORE
-
-
-def _show(asked: str) -> str:
-    return f"health: {asked}\n"
 
 
 def _bring(node: Guest, then: str) -> list[str]:
@@ -296,9 +268,3 @@ def _refusal(node: Guest, errors: str) -> DisturbanceError:
     if any(line.lower().startswith(_MISSING) for line in lines):
         return NodeError(f"{node.name}: {node.uri} has no domain {node.domain}; run pkgctl up")
     return DisturbanceError(f"{node.name}: {lines[-1] if lines else 'virsh did not say why'}")
-
-
-def _tell(node: Guest) -> None:
-    """Let the watchman know; it may be the caller itself, so nobody waits for an answer."""
-    with suppress(AgentError, OSError):
-        channel.tell(node.agent, "node-changed", node=node.name)

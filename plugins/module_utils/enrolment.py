@@ -17,6 +17,7 @@ from .words import read_name
 _TEXTS = ("name", "testbed", "interface", "address", "network", "cgroup", "address6", "impairment")
 _MAPPINGS = ("peers", "peers6", "disks")
 _WHOLE = ("memory", "pids")
+_RATES = ("access", "access_down")
 _WAYS = ("egress", "ingress")
 
 Options = Mapping[str, Any]
@@ -49,7 +50,7 @@ def _check_values(given: Mapping[str, Any]) -> None:
         *((key, isinstance(given.get(key, {}), Mapping), "a mapping") for key in _MAPPINGS),
         *((key, _is_whole(given.get(key, 1)), "a whole number above zero") for key in _WHOLE),
         ("cpu", _is_positive(given.get("cpu", 1)), "a number above zero"),
-        ("access", given.get("access") is None or _is_whole(given["access"]), "bits/s above zero"),
+        *((key, _is_rate(given.get(key)), "bits/s above zero") for key in _RATES),
     )
     for key, is_right, what in checks:
         if not is_right:
@@ -62,6 +63,10 @@ def _is_positive(value: object) -> bool:
 
 def _is_whole(value: object) -> bool:
     return isinstance(value, int) and _is_positive(value)
+
+
+def _is_rate(value: object) -> bool:
+    return value is None or _is_whole(value)
 
 
 def _disk(name: str, given: object) -> Disk:

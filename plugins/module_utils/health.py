@@ -20,17 +20,17 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import channel, condition, disks, layers, links, mounting, nftables, stress, volatile
+from . import condition, disks, layers, links, mounting, nftables, stress, transition, volatile
 from .cgroups import Group, group
 from .change import Change
 from .condition import CRASHED, PAUSED, STORE, is_off, is_up
-from .errors import AgentError, CapabilityError, DisturbanceError
+from .errors import CapabilityError, DisturbanceError
 from .identity import Identity
 from .netlink import NETLINK_NETFILTER, Socket
+from .transition import Acts, show
 
 __all__ = ["STORE", "State", "change", "converge", "read", "steps"]
 
-HEALTHS = condition.CONDITIONS[1:]
 GRACE = 2.0
 _PATIENCE = 10.0
 # A crash waits no longer for all to stand still before it kills.
@@ -123,24 +123,13 @@ def change(
     Raises:
         DisturbanceError: one line; the layer stays stored, to be tried again.
     """
-    body = _body(health) if present else None
-    path = Path(identity.directory, STORE)
-    with layers.locked(path):
-        stored = layers.load(path)
-        fresh = layers.changed(stored, layer, body)
-        before, after = condition.composed(stored), condition.composed(fresh)
-        if fresh != stored:
-            _check(identity, after)
-        if not dry_run and fresh != stored:
-            if is_off(before) and not is_off(after):
-                # What was cut short while it went down is not to come back alive.
-                with suppress(DisturbanceError):
-                    _bring(identity, before)
-            layers.save(path, fresh)
-        done = _preview(identity, after) if dry_run else _bring(identity, after)
-    if before != after and not dry_run:
-        _tell(identity)
-    return Change(bool(done) or fresh != stored, _show(before), _show(after), done)
+    acts = Acts(
+        check=lambda then: _check(identity, then),
+        foresee=lambda then: _preview(identity, then),
+        bring=lambda then: _bring(identity, then),
+    )
+    content = transition.body(health) if present else None
+    return transition.change(identity, acts, layer, content, dry_run=dry_run)
 
 
 def converge(identity: Identity, *, dry_run: bool = False) -> Change:
@@ -152,17 +141,7 @@ def converge(identity: Identity, *, dry_run: bool = False) -> Change:
     with layers.locked(Path(identity.directory, STORE)):
         asked = condition.load(identity.directory)
         done = _preview(identity, asked) if dry_run else _bring(identity, asked)
-    return Change(bool(done), _show(asked), _show(asked), done)
-
-
-def _body(health: str | None) -> layers.Body:
-    if health not in HEALTHS:
-        raise DisturbanceError(f"{health!r} is no health of a node; known are {', '.join(HEALTHS)}")
-    return {"health": health}
-
-
-def _show(asked: str) -> str:
-    return f"health: {asked}\n"
+    return Change(bool(done), show(asked), show(asked), done)
 
 
 def _check(identity: Identity, then: str) -> None:
@@ -268,9 +247,3 @@ _ACTS: Mapping[str, Callable[[Identity], None]] = {
     "thaw": _thaw,
     "open links": _links,
 }
-
-
-def _tell(identity: Identity) -> None:
-    """Let the agent know; it may be the caller itself, so nobody waits for an answer."""
-    with suppress(AgentError, OSError):
-        channel.tell(identity.agent, "node-changed", node=identity.name)

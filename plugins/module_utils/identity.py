@@ -52,6 +52,7 @@ class Identity:
         peers6: the IPv6 address of each other node by name.
         impairment: what delays, loses and damages packets: ``delay line``, which acts between
             sender and receiver, or the kernel's ``netem``, which acts at the sender.
+        access_down: the rate in bits/s that all that arrives at the node shares; None is unshaped.
     """
 
     name: str
@@ -70,11 +71,17 @@ class Identity:
     address6: str = ""
     peers6: Mapping[str, str] = field(default_factory=dict)
     impairment: str = DELAY_LINE
+    access_down: int | None = None
 
     @property
     def has_netem(self) -> bool:
         """Whether the kernel's netem does what else the delay line would do."""
         return self.impairment == NETEM
+
+    @property
+    def needs_switch(self) -> bool:
+        """Whether there must be a switch before the node, to delay or to bound what arrives."""
+        return not self.has_netem or self.access_down is not None
 
     @property
     def agent(self) -> Path:

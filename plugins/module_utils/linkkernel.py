@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from . import doubling, namespaces, netem, nftables, rtnl, syscalls
+from . import doubling, namespaces, netem, nftables, rtnl, shaping, syscalls
 from .errors import DisturbanceError, KernelError
+from .identity import Identity
 from .netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Socket
 from .shaping import ROOT, Plan, Retired, State
 
@@ -124,6 +125,24 @@ class Kernel:
     def _waiting(self, minors: Iterable[int]) -> list[int]:
         backlogs = rtnl.backlogs(self.route, self.index)
         return [minor for minor in minors if backlogs.get(ROOT | minor)]
+
+
+def bound(node: Identity, port: str, *, dry_run: bool = False) -> list[str]:
+    """Have all that arrives at a node share its access, and return what that took.
+
+    Args:
+        node: the node.
+        port: the link that leads to it, in the caller's network, which is the switch.
+        dry_run: only say what would be done.
+
+    Raises:
+        DisturbanceError: if there is no such link, or somebody else shapes it.
+    """
+    with Kernel.here(port) as tables:
+        plan = shaping.plan(tables.index, tables.read(), shaping.arriving(node))
+        if not dry_run:
+            tables.apply(plan)
+    return plan.actions
 
 
 def has_netem() -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from . import condition, identity, kinds, layers, links
+from . import cabling, condition, daemon, identity, kinds, layers, links
 from .change import Change
 from .errors import DisturbanceError
 from .identity import Identity
@@ -34,6 +34,7 @@ def drift(node: Identity, base: Ways | None = None) -> list[str]:
             description; None compares with the stores alone.
     """
     found = [] if base is None else base_drift(node, base)
+    found += _switch_drift(node) if daemon.is_service(Path(node.directory)) else []
     for name in kinds.NAMES:
         try:
             change = kinds.converge(node, name, dry_run=True)
@@ -42,6 +43,14 @@ def drift(node: Identity, base: Ways | None = None) -> list[str]:
         else:
             found += [f"{name}: {line}" for line in told(node, change)]
     return found
+
+
+def _switch_drift(node: Identity) -> list[str]:
+    """Return how the switch of a machine of its own differs from what its node needs."""
+    try:
+        return [f"switch: needs: {step}" for step in cabling.bring(node, dry_run=True)]
+    except DisturbanceError as error:
+        return [f"switch: {error}"]
 
 
 def told(node: Identity, change: Change) -> list[str]:

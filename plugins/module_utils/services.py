@@ -14,7 +14,6 @@ FOLDER = "/etc/systemd/system"
 # Is there where systemd runs, and holds until the machine is started again.
 RUNTIME = Path("/run/systemd/system")
 AGENT = "pkgctl-agent.service"
-SWITCH = "pkgctl-switch.service"
 # A file of this name in the node's folder says that the agent runs on what is no longer there.
 OUTDATED = "outdated"
 _ENABLED = frozenset({"enabled", "static", "generated", "alias", "indirect"})
@@ -30,12 +29,16 @@ class Unit:
         active: whether it runs, or comes up.
         enabled: whether it comes up with the machine, or with others.
         stale: whether its file was changed since it was read.
+        ready: whether it runs, and has come up.
+        ending: whether it is coming down.
     """
 
     is_there: bool
     active: bool
     enabled: bool
     stale: bool
+    ready: bool = False
+    ending: bool = False
 
 
 def look(names: Iterable[str]) -> dict[str, Unit]:
@@ -62,6 +65,8 @@ def read(shown: str) -> Unit:
         facts.get("ActiveState") in _RUNNING,
         facts.get("UnitFileState") in _ENABLED,
         facts.get("NeedDaemonReload") == "yes",
+        facts.get("ActiveState") == "active",
+        facts.get("ActiveState") == "deactivating",
     )
 
 
@@ -81,6 +86,38 @@ def systemctl(*words: str) -> str:
         told = " ".join((done.stderr or done.stdout).split())
         raise DisturbanceError(f"systemctl {words[0]} {words[-1]}: {told[:300]}")
     return done.stdout.strip("\n")
+
+
+def control_group(name: str) -> str:
+    """Return the path of the control group of a unit that has one now; else nothing."""
+    return systemctl("show", "--property=ControlGroup", "--value", "--", name).strip("/\n")
+
+
+def journal(name: str, lines: int) -> list[str]:
+    """Return the last lines that a unit has written."""
+    done = subprocess.run(
+        ["journalctl", "--no-pager", "--quiet", "-o", "cat", "-n", str(lines), "-u", name],
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+    )
+    return done.stdout.splitlines()[-lines:]
+
+
+def write(path: Path, text: str) -> None:
+    """Write a unit's file, all at once.
+
+    Raises:
+        DisturbanceError: if it cannot be written.
+    """
+    try:
+        fresh = path.with_name(f".{path.name}.new")
+        fresh.write_text(text)
+        fresh.chmod(0o644)
+        fresh.replace(path)
+    except OSError as error:
+        raise DisturbanceError(f"{path} cannot be written: {error.strerror}") from error
 
 
 def keep_limits(group: str, *, cpu: float | None, memory: int | None, pids: int | None) -> None:

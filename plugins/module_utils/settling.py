@@ -270,7 +270,7 @@ def _link(place: Path, target: str) -> None:
 
 def _runs_on(node: Identity) -> tuple[str, ...]:
     """Return what an agent takes from a node's description once and for all."""
-    return node.name, node.interface, node.impairment
+    return node.name, node.interface, node.impairment, str(node.needs_switch)
 
 
 def answers(place: Path) -> bool:

@@ -6,6 +6,8 @@ for each peer whose own rate is lower. An nftables map from the peer's address t
 packet's priority, from which HTB takes the class, so that a packet's cost does not grow with peers.
 From a peer whose link is down nothing arrives, and at a node that is off nothing at all.
 
+All that arrives at a node is bounded by one class, where it leaves the switch for the node.
+
 A peer has an IPv4 and perhaps an IPv6 address; its link has one class for both. Rates count
 Ethernet frames (14 bytes of header, no preamble or checksum), as the kernel does.
 """
@@ -140,6 +142,14 @@ def wanted_state(
     return State(
         classes, queues, peers, cut, table=table, closed=closed, netems=netems, doubles=doubles
     )
+
+
+def arriving(identity: Identity) -> State:
+    """Return the kernel state of a switch's port that bounds all that arrives at a node there."""
+    if identity.access_down is None:
+        return State()
+    rate = max(identity.access_down // 8, 1)
+    return State({_OTHERS: Rates(rate, rate)}, {_OTHERS: queue(rate, 0.0)})
 
 
 def _doubles(identity: Identity, egress: Qualities) -> dict[bytes, int]:

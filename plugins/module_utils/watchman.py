@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from . import agent, channel, daemon, domains, journal, kinds, layers
+from . import agent, channel, daemon, domains, journal, kinds, layers, transition
 from .change import Change
 from .domains import Guest
 from .errors import AgentError
@@ -116,7 +116,7 @@ class Domains(Stage):
         if not dry_run:
             return kinds.set_layer(node, kind, layer, body)
         if body is not None:
-            domains.body(str(body.get("health")))
+            transition.body(str(body.get("health")))
         return Change(True, "", "")
 
     def converge(self, name: str, kind: str) -> Change:

@@ -71,15 +71,11 @@ diff:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import parts, specifications
-from ..module_utils.errors import DisturbanceError
+from ..module_utils.answering import answer
 
 
 def main() -> None:
-    module = AnsibleModule(**specifications.HEALTH, supports_check_mode=True)
-    try:
-        module.exit_json(**parts.set_health(module.params, dry_run=module.check_mode))
-    except (DisturbanceError, ValueError) as error:
-        module.fail_json(msg=str(error))
+    answer(AnsibleModule(**specifications.HEALTH, supports_check_mode=True), parts.set_health)
 
 
 if __name__ == "__main__":

@@ -112,15 +112,11 @@ diff:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import preparing
-from ..module_utils.errors import DisturbanceError
+from ..module_utils.answering import answer
 
 
 def main() -> None:
-    module = AnsibleModule(**preparing.MACHINE, supports_check_mode=True)
-    try:
-        module.exit_json(**preparing.prepare(module.params, dry_run=module.check_mode))
-    except DisturbanceError as error:
-        module.fail_json(msg=str(error))
+    answer(AnsibleModule(**preparing.MACHINE, supports_check_mode=True), preparing.prepare)
 
 
 if __name__ == "__main__":

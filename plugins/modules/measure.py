@@ -85,15 +85,11 @@ answers:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import measuring
-from ..module_utils.errors import DisturbanceError
+from ..module_utils.answering import answer
 
 
 def main() -> None:
-    module = AnsibleModule(**measuring.MEASURE, supports_check_mode=True)
-    try:
-        module.exit_json(**measuring.measure(module.params, dry_run=module.check_mode))
-    except (DisturbanceError, ValueError) as error:
-        module.fail_json(msg=str(error))
+    answer(AnsibleModule(**measuring.MEASURE, supports_check_mode=True), measuring.measure)
 
 
 if __name__ == "__main__":

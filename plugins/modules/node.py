@@ -31,7 +31,8 @@ options:
       - Who the node is, as C(node.json) has it. C(name), C(testbed), C(interface), C(address),
         C(network), C(peers) (the addresses of all other nodes by name), C(access) (bits a second
         that all that leaves shares, or null), C(cgroup), C(cpu), C(memory), C(pids), and perhaps
-        C(address6), C(peers6) and C(disks).
+        C(address6), C(peers6), C(disks) and C(access_down) (bits a second that all that arrives
+        shares).
     type: dict
     required: true
   links:
@@ -107,15 +108,11 @@ impairment:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import settling
-from ..module_utils.errors import DisturbanceError
+from ..module_utils.answering import answer
 
 
 def main() -> None:
-    module = AnsibleModule(**settling.NODE, supports_check_mode=True)
-    try:
-        module.exit_json(**settling.settle(module.params, dry_run=module.check_mode))
-    except (DisturbanceError, ValueError) as error:
-        module.fail_json(msg=str(error))
+    answer(AnsibleModule(**settling.NODE, supports_check_mode=True), settling.settle)
 
 
 if __name__ == "__main__":

@@ -84,15 +84,11 @@ diff:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import parts, specifications
-from ..module_utils.errors import DisturbanceError
+from ..module_utils.answering import answer
 
 
 def main() -> None:
-    module = AnsibleModule(**specifications.QUOTA, supports_check_mode=True)
-    try:
-        module.exit_json(**parts.set_quota(module.params, dry_run=module.check_mode))
-    except (DisturbanceError, ValueError) as error:
-        module.fail_json(msg=str(error))
+    answer(AnsibleModule(**specifications.QUOTA, supports_check_mode=True), parts.set_quota)
 
 
 if __name__ == "__main__":

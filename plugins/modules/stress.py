@@ -64,15 +64,11 @@ diff:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import parts, specifications
-from ..module_utils.errors import DisturbanceError
+from ..module_utils.answering import answer
 
 
 def main() -> None:
-    module = AnsibleModule(**specifications.STRESS, supports_check_mode=True)
-    try:
-        module.exit_json(**parts.set_stress(module.params, dry_run=module.check_mode))
-    except (DisturbanceError, ValueError) as error:
-        module.fail_json(msg=str(error))
+    answer(AnsibleModule(**specifications.STRESS, supports_check_mode=True), parts.set_stress)
 
 
 if __name__ == "__main__":

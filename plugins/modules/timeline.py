@@ -78,15 +78,11 @@ steps:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils import arming, specifications
-from ..module_utils.errors import DisturbanceError
+from ..module_utils.answering import answer
 
 
 def main() -> None:
-    module = AnsibleModule(**specifications.TIMELINE, supports_check_mode=True)
-    try:
-        module.exit_json(**arming.perform(module.params, dry_run=module.check_mode))
-    except (DisturbanceError, ValueError) as error:
-        module.fail_json(msg=str(error))
+    answer(AnsibleModule(**specifications.TIMELINE, supports_check_mode=True), arming.perform)
 
 
 if __name__ == "__main__":

@@ -58,6 +58,7 @@ _MACHINE_KEYS = {
     "memory": int,
     "pids": int,
     "access_up": (int, type(None)),
+    "access_down": (int, type(None)),
 }
 
 
@@ -157,6 +158,7 @@ def _check(record: Record) -> None:
         if not isinstance(node, dict):
             raise RecordError(f"node {name} is no mapping")
         _typed(node, {**_KEYS, **more}, f"node {name}")
+    cluster(record)
     if is_remote(record):
         _check_remote(record)
 
@@ -220,6 +222,7 @@ def identity(record: Record, name: str) -> dict[str, Any]:
         "network": NETWORK,
         "peers": {other: each["address"] for other, each in others.items()},
         "access": node["access_up"],
+        "access_down": node["access_down"],
         "cgroup": node["cgroup"],
         "cpu": node["cpu"],
         "memory": node["memory"],
@@ -280,16 +283,9 @@ def common(record: Record) -> dict[str, Any]:
     }
 
 
-def variables(record: Record, name: str, folder: Path) -> dict[str, Any]:
-    """Return a node's own variables.
-
-    Args:
-        record: the testbed's record.
-        name: the node's name.
-        folder: the record's own.
-    """
-    node = record["nodes"][name]
-    found = {
+def described(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what Ansible is told of a node whatever it is made of."""
+    return {
         "pkgctl_site": node["site"],
         "pkgctl_kind": node["kind"],
         "pkgctl_role": node["role"],
@@ -299,6 +295,46 @@ def variables(record: Record, name: str, folder: Path) -> dict[str, Any]:
         "pkgctl_cgroup": node["cgroup"],
         "pkgctl_directory": node["directory"],
     }
+
+
+# The label that says what a node is in a cluster: server, agent or none.
+CLUSTER_LABEL = "k3s"
+SERVER, AGENT, NEITHER = "server", "agent", "none"
+
+
+def cluster(record: Record) -> dict[str, str]:
+    """Return which nodes are servers and which agents of a cluster; the others are left out.
+
+    The label says it. Where none names a server, the first node of role ``cloud`` is the one, else
+    the first of all; whoever has no label is an agent.
+
+    Raises:
+        RecordError: if a label says something else.
+    """
+    asked = {name: node["labels"].get(CLUSTER_LABEL, "") for name, node in record["nodes"].items()}
+    for name, word in asked.items():
+        if word not in ("", SERVER, AGENT, NEITHER):
+            raise RecordError(
+                f"node {name} has the label {CLUSTER_LABEL}: {word!r};"
+                f" it can be {SERVER}, {AGENT} or {NEITHER}"
+            )
+    if SERVER not in asked.values():
+        free = [name for name, word in asked.items() if not word]
+        clouds = [name for name in free if record["nodes"][name]["role"] == "cloud"]
+        asked.update(dict.fromkeys((clouds or free)[:1], SERVER))
+    return {name: word or AGENT for name, word in asked.items() if word != NEITHER}
+
+
+def variables(record: Record, name: str, folder: Path) -> dict[str, Any]:
+    """Return a node's own variables.
+
+    Args:
+        record: the testbed's record.
+        name: the node's name.
+        folder: the record's own.
+    """
+    node = record["nodes"][name]
+    found = described(node)
     if not is_remote(record):
         return {**found, "pkgctl_namespaces": node["namespaces"]}
     return {

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pulumi.dynamic import CreateResult, ReadResult
 
 from pkgctl.errors import MissingCapability, TestbedError
 from pkgctl.nodeside import watchman
+from testbed.files import prune
 from testbed.provider import Props, Provider
 
 
@@ -84,12 +84,6 @@ def make_key(path: Path, comment: str) -> None:
         raise MissingCapability(lacking) from error
     if done.returncode:
         raise TestbedError(f"ssh-keygen failed: {' '.join(done.stderr.split())}")
-
-
-def prune(folder: Path) -> None:
-    """Remove a folder if it is empty; others may be doing the same."""
-    with contextlib.suppress(OSError):
-        folder.rmdir()
 
 
 def _public(path: Path) -> str:

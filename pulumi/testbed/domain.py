@@ -6,14 +6,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from xml.sax.saxutils import quoteattr
 
-# Every disk gets its target for a serial, so that a guest finds it under /dev/disk/by-id whatever
-# the order in which its kernel does. What a guest without a screen does not need is left out.
-_DOMAIN = """\
+# All is kept as it is, but for what the templates in it say.
+_SHEET = """\
 <xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform">
   <xsl:output omit-xml-declaration="yes" indent="no"/>
   <xsl:template match="@*|node()">
     <xsl:copy><xsl:apply-templates select="@*|node()"/></xsl:copy>
   </xsl:template>
+{templates}</xsl:stylesheet>
+"""
+# Every disk gets its target for a serial, so that a guest finds it under /dev/disk/by-id whatever
+# the order in which its kernel does. What a guest without a screen does not need is left out.
+_DOMAIN = """\
   <xsl:template match="/domain/devices">
     <xsl:copy>
       <xsl:apply-templates select="@*|node()"/>
@@ -37,14 +41,8 @@ _DOMAIN = """\
   <xsl:template match="/domain/devices/channel"/>
   <xsl:template match="/domain/devices/console"/>
   <xsl:template match="/domain/devices/serial"/>
-</xsl:stylesheet>
 """
 _NETWORK = """\
-<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform">
-  <xsl:output omit-xml-declaration="yes" indent="no"/>
-  <xsl:template match="@*|node()">
-    <xsl:copy><xsl:apply-templates select="@*|node()"/></xsl:copy>
-  </xsl:template>
   <xsl:template match="/network">
     <xsl:copy>
       <xsl:attribute name="ipv6">yes</xsl:attribute>
@@ -55,16 +53,9 @@ _NETWORK = """\
   <xsl:template match="/network/bridge/@stp">
     <xsl:attribute name="stp">off</xsl:attribute>
   </xsl:template>
-</xsl:stylesheet>
 """
 _PRIVATE = """\
-<xsl:stylesheet version="1.0" xmlns:xsl="http://www.w3.org/1999/XSL/Transform">
-  <xsl:output omit-xml-declaration="yes" indent="no"/>
-  <xsl:template match="@*|node()">
-    <xsl:copy><xsl:apply-templates select="@*|node()"/></xsl:copy>
-  </xsl:template>
   <xsl:template match="permissions/mode"><mode>0600</mode></xsl:template>
-</xsl:stylesheet>
 """
 ROOT, SEED = "vda", "vdb"
 
@@ -75,7 +66,7 @@ def domain_xslt(console: str) -> str:
     Args:
         console: the file on the host that gets all that the serial console says.
     """
-    return _DOMAIN.replace("{console}", quoteattr(console)).replace("{seed}", SEED)
+    return _sheet(_DOMAIN.replace("{console}", quoteattr(console)).replace("{seed}", SEED))
 
 
 def network_xslt() -> str:
@@ -85,12 +76,16 @@ def network_xslt() -> str:
     tree holds each new port back for seconds; and libvirt forbids IPv6 between guests of a network
     that has no IPv6 address of its own.
     """
-    return _NETWORK
+    return _sheet(_NETWORK)
 
 
 def private_xslt() -> str:
     """Return what lets nobody but libvirt read a volume."""
-    return _PRIVATE
+    return _sheet(_PRIVATE)
+
+
+def _sheet(templates: str) -> str:
+    return _SHEET.replace("{templates}", templates)
 
 
 def cmdlines(words: Sequence[str]) -> list[dict[str, str]]:

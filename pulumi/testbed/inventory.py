@@ -11,6 +11,7 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from pkgctl.nodeside import records
 from pkgctl.remote import ssh
 
 GROUPS = ("site", "kind", "role")
@@ -33,17 +34,7 @@ def _group(kind: str, name: str) -> str:
 
 def _variables(record: Mapping[str, Any], name: str, node: Mapping[str, Any]) -> dict[str, Any]:
     way = _by_ssh(record, name, node) if "access" in record else _inside(node)
-    return {
-        **way,
-        "pkgctl_site": node["site"],
-        "pkgctl_kind": node["kind"],
-        "pkgctl_role": node["role"],
-        "pkgctl_labels": node["labels"],
-        "pkgctl_address": node["address"],
-        "pkgctl_disks": sorted(node["disks"]),
-        "pkgctl_cgroup": node["cgroup"],
-        "pkgctl_directory": node["directory"],
-    }
+    return {**way, **records.described(node)}
 
 
 def _inside(node: Mapping[str, Any]) -> dict[str, Any]:

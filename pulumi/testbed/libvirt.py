@@ -45,6 +45,7 @@ class Floor:
     """What the machines of a host stand on.
 
     Attributes:
+        data: what cards of the data network are on, in libvirt's words.
         volumes: the image's parts there, by what they are.
     """
 
@@ -53,7 +54,7 @@ class Floor:
     hypervisor: Hypervisor
     pool: libvirt.Pool
     management: libvirt.Network
-    data: libvirt.Network
+    data: Mapping[str, pulumi.Output[str]]
     volumes: Mapping[str, libvirt.Volume]
 
 
@@ -120,9 +121,9 @@ def _floor(testbed: Testbed, host: Host, others: Sequence[Host]) -> Floor:
         hypervisor=hypervisor,
         pool=pool,
         management=_network(name, seeds.MANAGEMENT, host, options, [str(host.network)]),
-        data=_overlaid(name, host, others, hypervisor, options)
+        data={"bridge": _overlay(testbed, host, others, hypervisor).bridge}
         if others
-        else _network(name, "data", host, options, []),
+        else {"network_id": _network(name, "data", host, options, []).id},
         volumes=_image(host, pool, given.image, options),
     )
 
@@ -150,25 +151,17 @@ def _network(
     )
 
 
-def _overlaid(
-    testbed: str,
-    host: Host,
-    others: Sequence[Host],
-    hypervisor: Hypervisor,
-    options: pulumi.ResourceOptions,
-) -> libvirt.Network:
-    """Declare a host's end of the data network that goes over all hosts."""
+def _overlay(
+    testbed: Testbed, host: Host, others: Sequence[Host], hypervisor: Hypervisor
+) -> Overlay:
+    """Declare a host's end of the data network that goes over all hosts.
+
+    Its bridge is no network of libvirt's: of a card on such a network libvirt tells the bridge
+    alone while the machine runs, so it would seem to be another card each time.
+    """
     addresses = [host.address, *(each.address for each in others)]
-    inside = pulumi.ResourceOptions(parent=options.parent, depends_on=[hypervisor])
-    overlay = Overlay(host.name, host.uri, testbed, addresses, inside)
-    return libvirt.Network(
-        f"{host.name}-data",
-        name=names.network(testbed, "data"),
-        mode="bridge",
-        bridge=overlay.bridge,
-        autostart=True,
-        opts=options,
-    )
+    inside = pulumi.ResourceOptions(parent=testbed, depends_on=[hypervisor])
+    return Overlay(host.name, host.uri, testbed.given.settings.testbed, addresses, inside)
 
 
 def _short(testbed: str) -> str:
@@ -285,7 +278,7 @@ def _domain(
         disks=[{"volume_id": volume.id} for volume in volumes],
         network_interfaces=[
             {"network_id": floor.management.id, "mac": machine.mac.upper()},
-            {"network_id": floor.data.id, "mac": machine.data_mac.upper()},
+            {**floor.data, "mac": machine.data_mac.upper()},
         ],
         kernel=floor.volumes[_KERNEL].id if _KERNEL in floor.volumes else None,
         initrd=floor.volumes[_INITRD].id if _INITRD in floor.volumes else None,

@@ -14,6 +14,7 @@ from pkgctl import nodeplan
 from pkgctl.errors import SpecError
 from pkgctl.network import Node, Topology
 from pkgctl.nodeside import identity as ids
+from pkgctl.nodeside import records
 from pkgctl.remote import names
 from pkgctl.remote.places import Places
 from testbed.placement import place
@@ -128,7 +129,7 @@ def record(
     """Return the testbed's description, ready for JSON, as far as it is known beforehand."""
     place = Places(settings.testbed)
     return {
-        "format": 1,
+        "format": records.FORMAT,
         "testbed": settings.testbed,
         "provider": "libvirt",
         "topology": topology.to_dict(),

@@ -4,40 +4,23 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, ReadResult, UpdateResult
 
 from pkgctl.errors import SpecError
-from pkgctl.nodeside import watchman
-from testbed.access import prune
-from testbed.provider import Props, Provider
-
-FORMAT = 1
+from pkgctl.nodeside import records, watchman
+from testbed.files import FileProvider, prune, save
+from testbed.provider import Props
 
 
-class RecordProvider(Provider):
+class RecordProvider(FileProvider):
     """Writes the record and the nodes' host keys; removes both with the stack."""
 
     compared = ("state", "host_keys")
-    replaced = ("path",)
-
-    def create(self, props: Props) -> CreateResult:
-        """Write both."""
-        return CreateResult(props["path"], self._write(props))
-
-    def update(self, _id: str, _olds: Props, _news: Props) -> UpdateResult:
-        """Write both anew."""
-        return UpdateResult(self._write(_news))
-
-    def read(self, id_: str, props: Props) -> ReadResult:
-        """Return the record, or nothing if it has gone."""
-        return ReadResult(id_ if Path(id_).exists() else "", dict(props))
 
     def delete(self, _id: str, _props: Props) -> None:
         """Remove both, after whoever reads them and starts nodes that have gone."""
@@ -51,10 +34,9 @@ class RecordProvider(Provider):
 
     def _write(self, props: Props) -> Props:
         path = Path(props["path"])
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines = [f"{name} {key}\n" for name, key in sorted(props["host_keys"].items())]
-        _replace(known_hosts(path), "".join(lines))
-        _replace(path, props["state"])
+        save(known_hosts(path), "".join(lines).encode())
+        save(path, props["state"].encode())
         watchman.welcome(path.parent)
         return dict(props)
 
@@ -102,8 +84,8 @@ def known(path: Path) -> Mapping[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise SpecError(f"is no record of a testbed: {error}", file=path) from error
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise SpecError(f"is no record of a testbed of format {FORMAT}", file=path)
+    if not isinstance(state, dict) or state.get("format") != records.FORMAT:
+        raise SpecError(f"is no record of a testbed of format {records.FORMAT}", file=path)
     nodes: Mapping[str, Any] = state["nodes"]
     return nodes
 
@@ -118,12 +100,3 @@ def complete(state: Mapping[str, Any], types: Mapping[str, str]) -> dict[str, An
     uris = {node["hypervisor"]: node["uri"] for node in state["nodes"].values()}
     hosts = {name: {"uri": uris[name], "type": types[name]} for name in types if name in uris}
     return {**state, "hypervisors": hosts}
-
-
-def _replace(path: Path, text: str) -> None:
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
-    fresh.replace(path)

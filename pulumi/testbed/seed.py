@@ -6,37 +6,23 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pulumi
-from pulumi.dynamic import CreateResult, ReadResult, UpdateResult
 
 from testbed import seeds
-from testbed.access import make_key, prune
-from testbed.provider import Props, Provider
+from testbed.access import make_key
+from testbed.files import FileProvider, prune, save
+from testbed.provider import Props
 
 
-class SeedProvider(Provider):
-    """Makes a host key and the image, and forgets the key."""
+class SeedProvider(FileProvider):
+    """Makes a host key and the image, each time another one, and forgets the key."""
 
     compared = ("content",)
-    replaced = ("path",)
-
-    def create(self, props: Props) -> CreateResult:
-        """Write the image."""
-        return CreateResult(props["path"], self._write(props))
-
-    def update(self, _id: str, _olds: Props, _news: Props) -> UpdateResult:
-        """Write another image in its place, with a host key of its own."""
-        return UpdateResult(self._write(_news))
-
-    def read(self, id_: str, props: Props) -> ReadResult:
-        """Return the seed, or nothing if its image has gone."""
-        return ReadResult(id_ if Path(id_).exists() else "", dict(props))
 
     def delete(self, _id: str, _props: Props) -> None:
         """Remove the image, and its folders if nothing else is there."""
@@ -50,7 +36,7 @@ class SeedProvider(Provider):
         private, public = _host_key(content["hostname"])
         files = seeds.documents(content, private, public, testbed=props["testbed"])
         digest = hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
-        _save(Path(props["path"]), image(files))
+        save(Path(props["path"]), image(files))
         return {**props, "hash": digest, "host_key": public}
 
 
@@ -114,14 +100,3 @@ def image(files: Mapping[str, str]) -> bytes:
     disk.write_fp(written)
     disk.close()
     return written.getvalue()
-
-
-def _save(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read, all at once."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.unlink(missing_ok=True)
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as stream:
-        stream.write(data)
-    fresh.replace(path)

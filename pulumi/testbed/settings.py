@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 from pkgctl.errors import SpecError, nearest
 from pkgctl.local import paths
 from pkgctl.nodeside import units
+from pkgctl.remote import ssh
 
 LOCAL, LIBVIRT = "local", "libvirt"
 PROVIDERS = (LOCAL, LIBVIRT)
@@ -239,6 +240,8 @@ def _uri(uri: str, key: str) -> str:
     if not urlsplit(uri).scheme.startswith("qemu"):
         example = "qemu:///system or qemu+ssh://root@host/system"
         raise SpecError(f"found {uri!r}; write such as {example}", key=key)
+    if wrong := ssh.nameless(uri):
+        raise SpecError(wrong, key=key)
     return uri
 
 

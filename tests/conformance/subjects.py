@@ -19,6 +19,9 @@ RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +faile
 SHOW = r"""
 device=$(ip -o -4 address show to 10.77.0.0/16 | awk '{print $2; exit}')
 tc qdisc show dev "$device"; tc class show dev "$device"; nft list ruleset
+switch=/run/pkgctl/ns/.switch/net
+[ "$(stat -f -c %T $switch 2>/dev/null)" = nsfs ] && nsenter --net=$switch sh -c '
+port=$(ls /proc/sys/net/ipv4/conf | grep "^p[0-9]"); tc qdisc show; tc class show dev "$port"'
 for name in cpu.cfs_quota_us cpu.max memory.limit_in_bytes memory.max pids.max io.max; do
   for file in /sys/fs/cgroup/$GROUP/$name /sys/fs/cgroup/*/$GROUP/$name; do
     [ -e "$file" ] && echo "$name $(cat "$file")"

@@ -6,10 +6,25 @@ from __future__ import annotations
 import json
 import re
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 from tests.conformance.subjects import Subject
 
 MOST_TRIES = 3
+# What arrives in 8 seconds in which two streams are there, in bits/s; a stream has two connections.
+COUNT = """
+device=$(ip -o -4 address show to 10.77.0.0/16 | awk '{print $2; exit}')
+count=/sys/class/net/$device/statistics/rx_bytes
+both() {
+  [ "$(ss -Htn state established '( sport = :5201 or sport = :5202 )' | wc -l)" -eq 4 ]
+}
+for _ in $(seq 150); do both && break; sleep 0.2; done
+sleep 2
+begin=$(date +%s%N); before=$(cat "$count")
+sleep 8
+end=$(date +%s%N); after=$(cat "$count")
+both && echo $(((after - before) * 8000000000 / (end - begin)))
+"""
 
 
 def test_the_nodes_are_those_of_the_topology(subject: Subject):
@@ -41,6 +56,17 @@ def test_a_bandwidth_is_held(subject: Subject):
     assert abs(carried - goodput_of(5e6)) <= 0.05 * goodput_of(5e6)
     assert again == dict.fromkeys(changed, 0)
     assert subject.picture() == before
+
+
+def test_all_that_arrives_at_a_node_shares_its_access(subject: Subject):
+    alone = goodput(subject, "cloud-1", "edge-2")
+    together = arriving_from_two(subject, ("cloud-1", "edge-1"), "edge-2")
+
+    # One could have 20 Mbit/s, the other 8; the node shares 8. A busy machine carries less.
+    assert 0.5 * goodput_of(8e6) <= alone <= 1.05 * goodput_of(8e6)
+    assert 0.5 * 8e6 <= together <= 1.05 * 8e6
+    assert not any(subject.play("site.yml").changed.values())
+    assert subject.run("pkgctl", "verify", "--read-back-only").status == 0
 
 
 def test_a_delay_is_held_and_spares_others(subject: Subject):
@@ -184,6 +210,21 @@ def goodput(subject: Subject, source: str, target: str) -> float:
             return float(json.loads(run.output)["end"]["sum_received"]["bits_per_second"])
         time.sleep(1.0)
     raise AssertionError(run.output + run.errors)
+
+
+def arriving_from_two(subject: Subject, sources: tuple[str, str], target: str) -> float:
+    """Return what a node gets in bits/s of frames while two others send all that they can."""
+    begun = "iperf3 -s -D -1 -p 5201; iperf3 -s -D -1 -p 5202; sleep 0.5"
+    subject.sh(target, f"({begun}) >/dev/null 2>&1")
+    with ThreadPoolExecutor() as both:
+        streams = [
+            both.submit(subject.inside, source, "iperf3", "-c", target, "-p", port, "-t", "30")
+            for source, port in zip(sources, ("5201", "5202"), strict=True)
+        ]
+        counted = subject.sh(target, COUNT)
+        for each in streams:
+            each.result()
+    return float(counted)
 
 
 def busy_share(subject: Subject, node: str) -> float:

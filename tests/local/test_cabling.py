@@ -7,6 +7,7 @@ Two machines have a network card each, cabled to one another; ip and ping are th
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -172,6 +173,47 @@ def test_a_switch_that_was_half_made_is_finished(pair: list[Machine]) -> None:
 
     assert one.pings("10.77.0.2")
     one.run("ip", "link", "delete", "data")
+    one.bring("netem")
+    same_again(one, before)
+
+
+def classes(machine: Machine) -> list[str]:
+    """Return the rates of the classes at the switch's port to a machine, as tc shows them."""
+    port = f"p0-{machine.number}"
+    shown = machine.run("tc", "class", "show", "dev", port, switch=True)
+    return re.findall(r"class htb \S+ root .* rate (\S+) ceil", shown)
+
+
+def tell(machine: Machine, **known: object) -> None:
+    path = machine.folder / "node.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **known}))
+
+
+@pytest.mark.skipif(not shutil.which("tc"), reason="needs tc, an independent witness")
+@pytest.mark.parametrize("impairment", ["delay line", "netem"])
+def test_what_arrives_is_bounded_where_it_leaves_the_switch(
+    pair: list[Machine], impairment: str
+) -> None:
+    one, two = pair
+    before = one.picture()
+    tell(one, access_down=8_000_000)
+    assert one.bring(impairment) == "make the switch; put the card behind it; lay a cable to it"
+    assert one.bring(impairment) == ""
+    assert classes(one) == ["8Mbit"]
+    assert two.pings("10.77.0.1")
+
+    tell(one, access_down=2_000_000)
+    assert one.bring(impairment) == "let arrive at 2mbit at the most"
+    assert classes(one) == ["2Mbit"]
+    one.run("tc", "qdisc", "delete", "dev", "p0-1", "root", switch=True)
+    assert one.bring(impairment) == "let arrive at 2mbit at the most"
+    assert (one.bring(impairment), classes(one)) == ("", ["2Mbit"])
+
+    tell(one, access_down=None)
+    told = {"netem": "give the card back; remove the switch", "delay line": "let arrive unbounded"}
+    assert one.bring(impairment) == told[impairment]
+    assert one.bring(impairment) == ""
+    assert impairment == "netem" or classes(one) == []
     one.bring("netem")
     same_again(one, before)
 

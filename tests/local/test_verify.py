@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from pkgctl import topology
 from pkgctl.local import paths, testbed
 
 from .conftest import on_node, pkgctl
 
-pytestmark = [pytest.mark.root, pytest.mark.quiet]
+pytestmark = pytest.mark.root
 
 TINY = """\
 name: tiny
@@ -27,6 +28,31 @@ services:
 load:
   - {{service: web, from: edge-1, arrivals: {{constant: 20/s}}, duration: 1s}}
 """
+
+
+ONE_BOUNDED = """\
+name: bounded
+sites: {edge: {access: lan, location: {latitude: 50.11, longitude: 8.68}}}
+kinds: {device: {role: edge, cpu: 100m, memory: 32Mi}}
+nodes:
+  - {name: edge-1, site: edge, kind: device, access: {down: 8mbit}}
+  - {name: edge-2, site: edge, kind: device}
+"""
+
+
+@pytest.fixture
+def bounded(place: paths.Paths, tmp_path: Path) -> paths.Paths:
+    """Two nodes, the first with an access that bounds what arrives."""
+    written = tmp_path / "bounded.yaml"
+    written.write_text(ONE_BOUNDED)
+    testbed.up(topology.load(written), place)
+    return place
+
+
+def in_switch(place: paths.Paths, *words: str) -> str:
+    """Return what a command prints in the network of the switch."""
+    command = ["nsenter", f"--net={place.switch / 'net'}", *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
 def verify(place: paths.Paths, *words: str) -> tuple[int, dict[str, Any], str]:
@@ -52,6 +78,7 @@ def cut(place: paths.Paths, node: str, peer: str) -> None:
     on_node(place, node, "nft", "add", "element", "inet", "pkgctl", "cut", element)
 
 
+@pytest.mark.quiet
 def test_a_fresh_testbed_is_as_asked(three_sites):
     # Whatever else the machine does only makes links worse than they are.
     for _ in range(3):
@@ -65,6 +92,7 @@ def test_a_fresh_testbed_is_as_asked(three_sites):
     assert all(link["tolerance_rtt"] > 0 for link in found["links"])
 
 
+@pytest.mark.quiet
 def test_what_is_in_force_now_is_what_is_asked(three_sites):
     words = ("src=edge-1", "dst=cloud-1", "bw=4mbit", "delay=10ms", "loss=5%", "direction=to")
     assert pkgctl("perturb", *words, "--name", "slow", name=three_sites.name).returncode == 0
@@ -94,6 +122,28 @@ def test_a_class_that_was_changed_behind_our_back_is_drift(three_sites):
     assert len(errors.splitlines()) == 1
 
 
+def test_a_bound_of_what_arrives_that_was_taken_away_is_drift(bounded):
+    status, found, _ = verify(bounded, "--read-back-only")
+    assert (status, found["drift"]) == (0, {})
+    shown = in_switch(bounded, "tc", "qdisc", "show").splitlines()
+    (port,) = (line.split()[4] for line in shown if "htb 7067:" in line)
+    in_switch(bounded, "tc", "qdisc", "delete", "dev", port, "root")
+
+    status, found, _ = verify(bounded, "--read-back-only")
+
+    assert status == 4
+    assert found["drift"] == {
+        "edge-1": [
+            f"switch: needs: {each}"
+            for each in (
+                "put HTB on the link",
+                "set class 7067:2",
+                "set the queue of class 7067:2",
+            )
+        ]
+    }
+
+
 def test_an_element_that_nobody_asked_for_is_drift(three_sites):
     cut(three_sites, "edge-2", "cloud-1")
 
@@ -115,6 +165,7 @@ def test_a_store_that_is_not_the_topology_is_drift(duo):
     assert any("the topology says unshaped" in line for line in found["drift"]["edge-1"])
 
 
+@pytest.mark.quiet
 def test_a_link_that_is_not_as_asked_is_named(three_sites, tmp_path):
     """A foreign limit where nothing of ours is: only a measurement can tell."""
     shape = ["tc", "qdisc", "add", "dev", "lo", "root", "pfifo"]
@@ -159,6 +210,7 @@ def test_what_makes_no_sense_is_said_in_one_line(duo):
         assert len(done.stderr.splitlines()) == 1, name
 
 
+@pytest.mark.quiet
 def test_a_verification_leaves_no_job_behind(duo):
     assert verify(duo)[0] == 0
 

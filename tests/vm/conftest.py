@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The image of the nodes, made once if it is not there yet."""
+"""The image of the nodes, made once if it is not there yet, and a libvirt host."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
 from tests import needs
+
+from .hypervisor import Hypervisor, hypervisor
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,3 +22,10 @@ def image(request: pytest.FixtureRequest) -> None:
     if not all(needs.lacking(*args) for args in wanted):
         build = [sys.executable, "-m", "pkgctl", "image", "build"]
         subprocess.run(build, check=True, capture_output=True, timeout=900)
+
+
+@pytest.fixture(scope="module")
+def host() -> Iterator[Hypervisor]:
+    """A libvirt host of the tests' own."""
+    with hypervisor() as found:
+        yield found

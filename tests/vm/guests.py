@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pkgctl import nodeplan
 from pkgctl.image import Image
+from tests.conformance.subjects import Run
 
 from . import bare
 from .hypervisor import Hypervisor, hypervisor
@@ -93,16 +94,6 @@ class Guest(bare.Machine):
 
 
 @dataclass(frozen=True)
-class Run:
-    """What a tool did."""
-
-    status: int
-    output: str
-    errors: str
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Bed:
     """A testbed of virtual machines.
 
@@ -123,7 +114,6 @@ class Bed:
 
     def tool(self, tool: str, *arguments: str, timeout: float = 600.0) -> Run:
         """Run a tool of the environment beside the libvirt host."""
-        began = time.monotonic()
         done = subprocess.run(
             # Whoever enters other mounts is at their root.
             [*self.host.enter, "env", "-C", str(ROOT / "ansible"), str(TOOLS / tool), *arguments],
@@ -136,7 +126,7 @@ class Bed:
             timeout=timeout,
             check=False,
         )
-        return Run(done.returncode, done.stdout, done.stderr, time.monotonic() - began)
+        return Run(done.returncode, done.stdout, done.stderr)
 
     def play(self, line: str) -> Run:
         """Run ansible-playbook with arguments as a user types them; it must succeed."""

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,12 +23,26 @@ from pathlib import Path
 
 from tests import needs
 
+from .bare import make_key
+
 _SBIN = "/usr/sbin:/sbin"
 _QEMU_CONF = """\
 security_driver = "none"
 user = "root"
 group = "root"
 cgroup_controllers = []
+"""
+_SSHD_CONF = """\
+ListenAddress {address}
+HostKey {folder}/host
+AuthorizedKeysFile {folder}/authorized_keys
+PidFile {folder}/pid
+PermitRootLogin prohibit-password
+KbdInteractiveAuthentication no
+PasswordAuthentication no
+UsePAM no
+# Above the folder is one that all may write to.
+StrictModes no
 """
 # Run as the first process of new namespaces; $1 is the host's own folder.
 _INSIDE = r"""
@@ -109,6 +125,49 @@ class Hypervisor:
         for host, address in ((self, own), (other, others)):
             host.run("ip", "address", "add", address, "dev", name)
             host.run("ip", "link", "set", name, "up")
+
+    @contextlib.contextmanager
+    def ssh_server(self, address: str, authorized: str) -> Iterator[str]:
+        """Let a key in by SSH while the block runs, and give the line that the host is known by.
+
+        Args:
+            address: where the server listens.
+            authorized: the public key that it lets in as root.
+        """
+        folder = self.folder / "ssh"
+        folder.mkdir(mode=0o700)
+        make_key(folder / "host")
+        (folder / "authorized_keys").write_text(authorized)
+        (folder / "config").write_text(_SSHD_CONF.format(address=address, folder=folder))
+        # A server begins with a folder that the system makes when it starts its own, and keeps out
+        # a root whom this machine has locked.
+        self.run("mkdir", "-p", "/run/sshd")
+        (folder / "shadow").write_text("root:*:20000:0:99999:7:::\n")
+        self.run("mount", "--bind", folder / "shadow", "/etc/shadow")
+        server = shutil.which("sshd", path=needs.path())
+        assert server is not None, "sshd is missing"
+        self.run(server, "-f", folder / "config", "-E", folder / "log")
+        pid = _await(folder / "pid")
+        try:
+            yield f"{address} {(folder / 'host.pub').read_text()}"
+        finally:
+            self.run("kill", pid)
+
+    def move_home(self, home: Path) -> None:
+        """Let root have another home: SSH asks the list of users for it, and not $HOME."""
+        users = self.folder / "passwd"
+        listed = Path("/etc/passwd").read_text()
+        users.write_text(re.sub(r"(?m)^(root(?::[^:]*){4}):[^:]*", rf"\1:{home}", listed))
+        self.run("mount", "--bind", users, "/etc/passwd")
+
+
+def _await(path: Path, patience: float = 20.0) -> str:
+    """Return what a file says, once it says something."""
+    deadline = time.monotonic() + patience
+    while not (path.exists() and path.read_text()):
+        assert time.monotonic() < deadline, f"{path} does not come"
+        time.sleep(0.05)
+    return path.read_text().strip()
 
 
 @contextlib.contextmanager

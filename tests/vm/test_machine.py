@@ -15,12 +15,12 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.subjects import Run
 from tests.vm import bare
 from tests.vm.bare import Machine
 
 ROOT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
-RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.M)
 NAMES = ("edge-1", "edge-2")
 LINK = {"rate": 20_000_000, "delay": 0.005, "jitter": 0.0, "loss": 0.0}
 WITHIN = Path(__file__).with_name("within.py")
@@ -49,7 +49,7 @@ class Pair:
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
-        return {host: int(changed) for host, _, changed, _, _ in RECAP.findall(done.stdout)}
+        return Run(done.returncode, done.stdout, done.stderr).changed
 
     def within(self, what: str) -> dict[str, Any]:
         """Run a part of within.py on the first machine, and return what it prints."""

@@ -20,7 +20,8 @@ import yaml
 
 from tests import needs
 
-from .hypervisor import Hypervisor, hypervisor
+from .hypervisor import Hypervisor
+from .leavings import NOTHING, left
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "pkgctl-testbed"
@@ -41,12 +42,6 @@ links: [{{from: server, to: device, rate: {rate}, delay: 20ms, symmetric: true}}
 """
 
 pytestmark = pytest.mark.vm("libvirt", "qemu", "pulumi", "image", "ssh")
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[Hypervisor]:
-    with hypervisor() as found:
-        yield found
 
 
 @dataclass
@@ -117,14 +112,6 @@ class Stack:
     def destroy(self) -> None:
         self.pulumi("destroy", "--yes", "--skip-preview")
 
-    def left(self) -> dict[str, str]:
-        """Return all that the host has."""
-        kinds = {"domains": "list --all", "networks": "net-list --all", "pools": "pool-list --all"}
-        return {kind: self.host.virsh(*words.split()) for kind, words in kinds.items()}
-
-
-NOTHING = {"domains": "", "networks": "", "pools": ""}
-
 
 @pytest.fixture
 def stack(host, tmp_path) -> Iterator[Stack]:
@@ -162,7 +149,7 @@ def test_a_stack_comes_up_does_not_change_and_goes(stack):
     began = time.monotonic()
     stack.destroy()
     assert time.monotonic() - began < 30
-    assert stack.left() == NOTHING
+    assert left(stack.host) == NOTHING
     assert not stack.state.exists()
 
 
@@ -192,7 +179,7 @@ def test_more_memory_makes_another_machine_of_the_same_disks(stack):
 
 def test_another_disk_is_refused_in_the_preview_until_it_is_allowed(stack):
     stack.up()
-    before = stack.left()
+    before = left(stack.host)
     stack.topology(disk="32Mi")
 
     refused = stack.pulumi("preview", check=False)
@@ -200,7 +187,7 @@ def test_another_disk_is_refused_in_the_preview_until_it_is_allowed(stack):
     assert refused.returncode != 0
     assert "server's data (16Mi on here → 32Mi on here)" in refused.stdout + refused.stderr
     assert stack.up(check=False).returncode != 0
-    assert stack.left() == before
+    assert left(stack.host) == before
     stack.configure(replace_disks=True)
     stack.up()
     volume = f"/var/lib/libvirt/images/pkgctl.{TESTBED}/server.disk.data"
@@ -228,7 +215,7 @@ def test_what_was_killed_can_be_gone_on_with_and_leaves_nothing(stack):
 
     assert set(stack.changes()) == {"same"}
     stack.destroy()
-    assert stack.left() == NOTHING
+    assert left(stack.host) == NOTHING
 
 
 def test_a_machine_that_somebody_removed_comes_back_after_a_refresh(stack):
@@ -252,7 +239,7 @@ def test_what_no_state_knows_goes_with_the_stack(stack):
     assert stack.changes()["update"] == 1
     stack.destroy()
 
-    assert stack.left() == NOTHING
+    assert left(stack.host) == NOTHING
 
 
 def test_nodes_answer_and_are_settled(stack):

@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from .hypervisor import Hypervisor, hypervisor
+from .hypervisor import Hypervisor
+from .leavings import NOTHING, left
 
 pytestmark = pytest.mark.vm("libvirt", "qemu", "pulumi", "ssh")
 
@@ -37,13 +38,6 @@ nodes:
   - {{name: device, site: here, kind: device}}
 links: [{{from: server, to: device, rate: 5mbit, delay: 20ms, symmetric: true}}]
 """
-NOTHING = {"domains": "", "networks": "", "pools": ""}
-
-
-@pytest.fixture(scope="module")
-def host() -> Iterator[Hypervisor]:
-    with hypervisor() as found:
-        yield found
 
 
 @dataclass(frozen=True)
@@ -97,11 +91,6 @@ class Lab:
             assert any(line.startswith(until) for line in process.stdout), "it never said it"
             yield process
 
-    def left(self) -> dict[str, str]:
-        """Return all that the host has."""
-        kinds = {"domains": "list --all", "networks": "net-list --all", "pools": "pool-list --all"}
-        return {kind: self.host.virsh(*words.split()) for kind, words in kinds.items()}
-
     def child(self, parent: subprocess.Popen[str]) -> int:
         """Return pkgctl's own process; the one that entered the host waits for it."""
         return int(Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()[0])
@@ -129,7 +118,7 @@ def test_a_testbed_comes_up_does_not_change_and_goes(lab):
     assert {node["domain"] for node in shown["nodes"].values()} == {"running"}
     assert set(shown["silent"]) == {"server", "device"}
     lab.pkgctl("down", "--name", TESTBED)
-    assert lab.left() == NOTHING
+    assert left(lab.host) == NOTHING
     assert not lab.state.exists()
 
 
@@ -137,7 +126,7 @@ def test_a_look_ahead_makes_nothing(lab):
     shown = lab.pkgctl(*lab.up_words(), "--dry-run")
 
     assert "+ domain server" in shown.stdout and "would change" in shown.stdout
-    assert lab.left() == NOTHING and not lab.state.exists()
+    assert left(lab.host) == NOTHING and not lab.state.exists()
 
 
 def test_nothing_secret_is_for_others_to_read(lab):
@@ -181,7 +170,7 @@ def test_an_up_that_was_killed_leaves_nothing_after_down(lab):
 
     lab.pkgctl("down", "--name", TESTBED)
 
-    assert lab.left() == NOTHING
+    assert left(lab.host) == NOTHING
     assert not lab.state.exists()
 
 
@@ -193,7 +182,7 @@ def test_an_interrupted_up_ends_in_order(lab):
     locks = lab.state / TESTBED / "pulumi" / "backend" / ".pulumi" / "locks"
     assert list(locks.rglob("*.json")) == []
     lab.pkgctl("down", "--name", TESTBED)
-    assert lab.left() == NOTHING
+    assert left(lab.host) == NOTHING
 
 
 def test_down_touches_no_neighbour(lab):
@@ -204,11 +193,11 @@ def test_down_touches_no_neighbour(lab):
 
     lab.pkgctl("down", "--name", TESTBED)
 
-    left = lab.left()
-    assert left["networks"].split()[0] == f"pkgctl.{NEIGHBOUR}.data"
-    assert left["domains"] == left["pools"] == ""
+    found = left(lab.host)
+    assert found["networks"].split()[0] == f"pkgctl.{NEIGHBOUR}.data"
+    assert found["domains"] == found["pools"] == ""
     lab.pkgctl("down", "--name", NEIGHBOUR, "--host", "qemu:///system")
-    assert lab.left() == NOTHING
+    assert left(lab.host) == NOTHING
 
 
 def test_a_host_that_cannot_be_reached_is_told_before_anything_is_made(lab):

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Callable, Iterator
 
@@ -13,14 +12,13 @@ import pytest
 from pkgctl import image
 from pkgctl.errors import PkgctlError
 
-from .guests import Bed, Run, running
+from .guests import Bed, running
 
 pytestmark = pytest.mark.vm("libvirt", "qemu", "image", "ssh")
 
 NODES = ("cloud-1", "edge-1")
 EDGE = "edge-1"
 PATIENCE = 240.0
-RECAP = re.compile(r"^(\S+) +: ok=(\d+) +changed=(\d+) +unreachable=(\d+) +failed=(\d+)", re.M)
 BOOT = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -42,11 +40,6 @@ def bed(made: Bed) -> Iterator[Bed]:
     made.play("heal.yml")
 
 
-def changed(run: Run) -> dict[str, int]:
-    found = {host: int(count) for host, _, count, _, _ in RECAP.findall(run.output)}
-    return {host: count for host, count in found.items() if host != "localhost"}
-
-
 def eventually(holds: Callable[[], bool]) -> bool:
     deadline = time.monotonic() + PATIENCE
     while not holds() and time.monotonic() < deadline:
@@ -58,21 +51,21 @@ def test_a_machine_crashes_and_is_started_again_by_the_playbooks(bed: Bed) -> No
     before = bed.ssh(EDGE, f"{BOOT}; echo kept >/root/file; sync")
     crash = f"perturb.yml -e node={EDGE} -e health=crashed -e name=boom"
 
-    assert changed(bed.play(crash)) == {EDGE: 1}
+    assert bed.play(crash).changed == {EDGE: 1}
     assert (bed.state(EDGE), bed.state("cloud-1")) == ("shut off", "running")
-    assert changed(bed.play(crash)) == {EDGE: 0}
+    assert bed.play(crash).changed == {EDGE: 0}
 
     refused = bed.tool("ansible-playbook", "perturb.yml", "-e", f"node={EDGE}", "-e", "cpu=0.5")
     assert refused.status != 0 and f"msg: node {EDGE} is crashed" in refused.output
     other = bed.play("heal.yml -e name=never-sent")
-    assert changed(other) == {"cloud-1": 0, EDGE: 0} and bed.state(EDGE) == "shut off"
+    assert other.changed == {"cloud-1": 0, EDGE: 0} and bed.state(EDGE) == "shut off"
 
-    assert changed(bed.play("heal.yml")) == {"cloud-1": 0, EDGE: 1}
+    assert bed.play("heal.yml").changed == {"cloud-1": 0, EDGE: 1}
 
     assert bed.state(EDGE) == "running"
     assert bed.ssh(EDGE, BOOT) not in before
     assert bed.ssh(EDGE, "cat /root/file") == "kept\n"
-    assert changed(bed.play("heal.yml")) == {"cloud-1": 0, EDGE: 0}
+    assert bed.play("heal.yml").changed == {"cloud-1": 0, EDGE: 0}
 
 
 def test_a_machine_that_is_stopped_shuts_down_by_itself(bed: Bed) -> None:
@@ -93,7 +86,7 @@ def test_a_pause_on_a_timeline_begins_and_ends_without_anybody(bed: Bed) -> None
     assert eventually(lambda: bed.state(EDGE) == "paused")
     assert eventually(lambda: bed.state(EDGE) == "running")
     assert bed.ssh(EDGE, BOOT) == before
-    assert changed(bed.play("heal.yml")) == {"cloud-1": 0, EDGE: 0}
+    assert bed.play("heal.yml").changed == {"cloud-1": 0, EDGE: 0}
 
 
 def began(bed: Bed, name: str) -> tuple[float, float]:
@@ -118,4 +111,4 @@ def test_a_timeline_begins_on_all_machines_at_one_instant(bed: Bed) -> None:
 
     (one, sure), (other, surer) = began(bed, "cloud-1"), began(bed, EDGE)
     assert abs(one - other) < sure + surer + 0.2
-    assert changed(bed.play("heal.yml")) == {"cloud-1": 1, EDGE: 1}
+    assert bed.play("heal.yml").changed == {"cloud-1": 1, EDGE: 1}

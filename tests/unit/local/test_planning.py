@@ -105,7 +105,11 @@ def test_access_rates_bound_what_leaves_at_the_node_and_what_arrives_at_the_swit
         "edge-1": 5_000_000,
         "edge-2": None,
     }
-    assert plan.download == {"edge-1": 10_000_000}
+    assert {name: node.access_down for name, node in plan.nodes.items()} == {
+        "cloud-1": None,
+        "edge-1": 10_000_000,
+        "edge-2": None,
+    }
 
 
 def test_each_directed_pair_is_given_to_both_its_ends(planned):

@@ -60,7 +60,7 @@ def machine(
         "memory": 1 << 28,
         "pids": 256,
         "access_up": 10_000_000,
-        "access_down": None,
+        "access_down": 40_000_000,
         "disks": disks,
         "cgroup": "pkgctl.slice",
         "directory": "/run/pkgctl",

@@ -47,12 +47,13 @@ def test_what_a_node_need_not_have_may_be_left_out():
 @pytest.mark.parametrize(
     ("changes", "error"),
     [
-        ({"colour": "red"}, "identity: unknown key 'colour'; known are access, address, "),
+        ({"colour": "red"}, "identity: unknown key 'colour'; known are access, access_down, "),
         ({"cpu": "2"}, "identity.cpu: '2' is not a number above zero"),
         ({"cpu": True}, "identity.cpu: True is not a number above zero"),
         ({"memory": 1.5}, "identity.memory: 1.5 is not a whole number above zero"),
         ({"pids": 0}, "identity.pids: 0 is not a whole number above zero"),
         ({"access": -1}, "identity.access: -1 is not bits/s above zero"),
+        ({"access_down": 0}, "identity.access_down: 0 is not bits/s above zero"),
         ({"peers": ["a"]}, r"identity.peers: \['a'\] is not a mapping"),
         ({"interface": None}, "identity.interface: None is not a text"),
         ({"name": "Edge 1"}, "identity.name: 'Edge 1' is no name"),

@@ -71,7 +71,10 @@ def test_the_nodes_are_grouped_by_site_kind_and_role(tmp_path):
         "kind_tiny": ["edge-1", "cloud-1"],
         "role_edge": ["edge-1"],
         "role_cloud": ["cloud-1"],
+        "server": ["cloud-1"],
+        "agent": ["edge-1"],
     }
+    assert set(listed["k3s_cluster"]["children"]) == {"server", "agent"}
     assert warnings == ""
 
 
@@ -84,6 +87,7 @@ def test_a_node_has_its_facts_and_the_way_into_it_as_variables(tmp_path):
     assert variables == {
         "ansible_connection": "pkgctl.testbed.node",
         "pkgctl_testbed": "test",
+        "pkgctl_controller_folder": str(tmp_path),
         "pkgctl_site": "edge-a",
         "pkgctl_kind": "tiny",
         "pkgctl_role": "edge",

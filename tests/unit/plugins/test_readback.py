@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ansible_collections.pkgctl.testbed.plugins.module_utils import kinds, readback
+from ansible_collections.pkgctl.testbed.plugins.module_utils import cabling, daemon, kinds, readback
 from ansible_collections.pkgctl.testbed.plugins.module_utils.change import Change
 from ansible_collections.pkgctl.testbed.plugins.module_utils.errors import DisturbanceError
 from ansible_collections.pkgctl.testbed.plugins.module_utils.identity import Identity
@@ -48,6 +48,28 @@ def test_a_node_that_needs_nothing_has_no_drift(monkeypatch, node):
     converging(monkeypatch, {})
 
     assert readback.drift(node) == []
+
+
+def test_a_switch_that_a_machine_lacks_is_drift(monkeypatch, node, tmp_path):
+    converging(monkeypatch, {})
+    todo = ["let arrive at 5mbit at the most"]
+    monkeypatch.setattr(cabling, "bring", lambda _, *, dry_run: todo * dry_run)
+
+    assert readback.drift(node) == []
+    (tmp_path / daemon.SERVICE).touch()
+    assert readback.drift(node) == ["switch: needs: let arrive at 5mbit at the most"]
+
+
+def test_a_switch_that_somebody_else_shapes_is_drift(monkeypatch, node, tmp_path):
+    converging(monkeypatch, {})
+    (tmp_path / daemon.SERVICE).touch()
+
+    def bring(_, *, dry_run):
+        raise DisturbanceError("p0-3 has a root qdisc that is not ours")
+
+    monkeypatch.setattr(cabling, "bring", bring)
+
+    assert readback.drift(node) == ["switch: p0-3 has a root qdisc that is not ours"]
 
 
 def test_drift_is_told_as_what_is_and_what_is_asked_with_the_names_of_peers(monkeypatch, node):

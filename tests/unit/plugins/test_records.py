@@ -134,7 +134,8 @@ def test_a_machine_is_told_who_it_is(tmp_path):
     assert known.network == str(nodeplan.NETWORK)
     assert known.peers == {"cloud-1": "10.77.0.2"}
     assert known.peers6 == {"cloud-1": "fd77:7067::2"}
-    assert (known.access, known.cgroup) == (10_000_000, "pkgctl.slice")
+    assert (known.access, known.access_down) == (10_000_000, 40_000_000)
+    assert known.cgroup == "pkgctl.slice"
     assert {name: (disk.image, disk.mount) for name, disk in known.disks.items()} == {
         "data": ("/dev/disk/by-id/virtio-vdc", "/data"),
         "cache": ("/dev/disk/by-id/virtio-vdd", "/cache"),

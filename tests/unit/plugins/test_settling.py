@@ -62,7 +62,7 @@ class Machine:
         self.prepared = True
 
     def cable(self, node, *, dry_run=False):
-        wanted = not node.has_netem
+        wanted = node.needs_switch
         todo = ["cable" if wanted else "uncable"] * (wanted != self.cabled)
         if not dry_run:
             self.cabled = wanted
@@ -251,6 +251,19 @@ def test_the_agent_is_started_again_if_there_is_a_reason(machine, cause):
     assert machine.told == [("restart", services.AGENT)]
     assert f"start {services.AGENT}" in report["actions"]
     assert not (machine.home / services.OUTDATED).exists()
+
+
+def test_an_access_that_bounds_what_arrives_is_cabled_and_the_agent_looks_there(machine):
+    machine.settle()
+    machine.told.clear()
+
+    report = machine.settle(access_down=5_000_000)
+
+    assert report["actions"][:3] == ["describe the node", "cable", f"start {services.AGENT}"]
+    assert machine.told == [("restart", services.AGENT)]
+    assert not machine.settle(access_down=5_000_000)["changed"]
+    assert machine.settle(access_down=6_000_000)["actions"] == ["describe the node"]
+    assert machine.settle()["actions"][1:3] == ["uncable", f"start {services.AGENT}"]
 
 
 def test_a_delay_line_that_is_not_there_yet_is_not_asked_what_it_does(machine, monkeypatch):

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import pytest
 
-from ansible_collections.pkgctl.testbed.plugins.module_utils import nftables, shaping
+from ansible_collections.pkgctl.testbed.plugins.module_utils import nftables, rtnl, shaping
 from ansible_collections.pkgctl.testbed.plugins.module_utils.quality import Quality
 from ansible_collections.pkgctl.testbed.plugins.module_utils.rtnl import Queue, Rates
 from ansible_collections.pkgctl.testbed.plugins.module_utils.shaping import ROOT, State
@@ -76,6 +76,33 @@ def test_an_access_rate_alone_needs_no_table(bounded):
     assert found.classes == {1: Rates(access, access), 2: Rates(access // 4096, access)}
     assert found.queues == {2: shaping.queue(access, 0.0)}
     assert (found.peers, found.table) == ({}, False)
+
+
+def test_all_that_arrives_shares_one_class_by_default(tmp_path):
+    found = shaping.arriving(node(tmp_path, access_down=10 * MBIT))
+
+    rate = 10 * MBIT // 8
+    assert found == State({2: Rates(rate, rate)}, {2: shaping.queue(rate, 0.0)})
+    assert shaping.plan(3, State(), found).actions == [
+        "put HTB on the link",
+        "set class 7067:2",
+        "set the queue of class 7067:2",
+    ]
+    (root, *_) = shaping.plan(3, State(), found).before
+    assert root.body == rtnl.htb(3, ROOT, 2).body
+
+
+def test_what_arrives_at_a_node_without_an_access_rate_is_not_bounded(bounded):
+    assert shaping.arriving(bounded) == State()
+
+
+def test_a_rate_of_what_arrives_is_changed_in_place(tmp_path):
+    now, then = (shaping.arriving(node(tmp_path, access_down=rate * MBIT)) for rate in (10, 20))
+
+    found = shaping.plan(3, now, then)
+
+    assert found.actions == ["set class 7067:2", "set the queue of class 7067:2"]
+    assert shaping.plan(3, then, State()).actions == ["delete HTB"]
 
 
 def test_below_an_access_rate_only_slower_peers_have_classes(bounded):

@@ -53,6 +53,11 @@ def test_the_size_of_a_host_is_read_once():
         ({"hosts": '"here"'}, "hosts", "is no list"),
         ({"hosts": [{"name": "a b", "uri": "qemu:///system"}]}, "hosts[0].name", "'a b'"),
         ({"hosts": [{"name": "a", "uri": "http://a"}]}, "hosts[0].uri", "qemu:///system"),
+        (
+            {"hosts": [{"name": "a", "uri": "qemu+ssh://[2001:db8::1]:22/system?mode=direct"}]},
+            "hosts[0].uri",
+            "names no user; write qemu+ssh://root@[2001:db8::1]:22/system?mode=direct",
+        ),
         ({"hosts": [{"name": "a", "urn": "x"}]}, "hosts[0].urn", "did you mean uri?"),
         ({"hosts": [{**TWO[0], "memory": "much"}]}, "hosts[0].memory", "much"),
         ({"hosts": [{**TWO[0], "folder": "images"}]}, "hosts[0].folder", "full path"),

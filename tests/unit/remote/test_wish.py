@@ -52,7 +52,7 @@ def test_a_file_is_found_from_everywhere(tmp_path, monkeypatch):
 def test_a_host_is_named_by_its_address():
     assert wish.hosts(["qemu:///system"]) == [{"name": "here", "uri": "qemu:///system"}]
     assert wish.hosts(["qemu+ssh://root@Two.lab.org/system"])[0]["name"] == "two"
-    assert wish.hosts(["qemu+ssh://192.0.2.7/system"])[0]["name"] == "host-192-0-2-7"
+    assert wish.hosts(["qemu+ssh://root@192.0.2.7/system"])[0]["name"] == "host-192-0-2-7"
 
 
 def test_more_can_be_said_of_a_host():
@@ -62,7 +62,7 @@ def test_more_can_be_said_of_a_host():
 
 
 def test_of_several_hosts_each_has_an_address_for_the_others():
-    found = wish.hosts(["qemu+ssh://192.0.2.7/system", "qemu:///system,address=192.0.2.1"])
+    found = wish.hosts(["qemu+ssh://root@192.0.2.7/system", "qemu:///system,address=192.0.2.1"])
 
     assert [host["address"] for host in found] == ["192.0.2.7", "192.0.2.1"]
 
@@ -73,7 +73,8 @@ def test_of_several_hosts_each_has_an_address_for_the_others():
         (["two"], "is no libvirt host; write such as qemu:///system"),
         (["qemu:///system,adress=1"], "did you mean address?"),
         (["qemu:///system", "qemu:///system"], "given twice"),
-        (["qemu:///system", "qemu+ssh://192.0.2.7/system"], "say where the other hosts reach it"),
+        (["qemu:///system", "qemu+ssh://a@192.0.2.7/system"], "say where the other hosts reach it"),
+        (["qemu+ssh://two:22/system,name=b"], "names no user; write qemu+ssh://root@two:22/system"),
     ],
 )
 def test_a_host_that_cannot_be_meant_is_refused(texts, expected):
@@ -81,10 +82,3 @@ def test_a_host_that_cannot_be_meant_is_refused(texts, expected):
         wish.hosts(texts)
 
     assert expected in str(error.value)
-
-
-def test_settings_are_pairs():
-    assert wish.others(["impairment=delay line"]) == {"impairment": "delay line"}
-    for texts in (["impairment"], ["=x"], ["a=1", "a=2"]):
-        with pytest.raises(SpecError):
-            wish.others(texts)

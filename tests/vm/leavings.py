@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a libvirt host has, and what it has of nobody's."""
+
+from __future__ import annotations
+
+from .hypervisor import Hypervisor
+
+_KINDS = {"domains": "list --all", "networks": "net-list --all", "pools": "pool-list --all"}
+NOTHING = dict.fromkeys(_KINDS, "")
+
+
+def left(host: Hypervisor) -> dict[str, str]:
+    """Return all that a host has, in the words of libvirt's own command."""
+    return {kind: host.virsh(*words.split()) for kind, words in _KINDS.items()}
