@@ -36,7 +36,6 @@ from pkgctl.nodeside import (
     rtnl,
     sampler,
     shaping,
-    volatile,
 )
 from pkgctl.nodeside import netlink as wire
 
@@ -139,7 +138,6 @@ class Builder:
             namespaces.make_root(self._root(node, scratch), node.name)
             for disk in node.disks.values():
                 disks.attach(disk)
-            volatile.note_mounts()
             pins = namespaces.current(*namespaces.KINDS)
         namespaces.pin(pins, self._paths.namespaces(node.name))
         return sockets

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from pkgctl import topology
-from pkgctl.local import paths, removal, testbed
+from pkgctl.local import enter, paths, removal, testbed
 
 Runner = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -56,8 +56,18 @@ def pkgctl(*words: str, name: str = "", **options: object) -> subprocess.Complet
 
 
 def on_node(place: paths.Paths, node: str, *command: str) -> str:
-    """Return what a command prints inside a node; it must succeed."""
-    done = pkgctl("exec", "--name", place.name, node, "--", *command)
+    """Return what a command prints inside a node; it must succeed.
+
+    A child becomes the command as `pkgctl exec` does, without the start of another Python.
+    """
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        preexec_fn=lambda: enter.run(place, node, command),
+    )
     assert done.returncode == 0, done.stderr + done.stdout
     return done.stdout
 

@@ -17,7 +17,7 @@ from pkgctl.local import paths
 from .conftest import on_node, pkgctl
 from .test_verify import address, cut
 
-pytestmark = [pytest.mark.root, pytest.mark.quiet]
+pytestmark = pytest.mark.root
 
 ROOT = Path(__file__).parents[2]
 
@@ -45,6 +45,7 @@ def task(place: paths.Paths, node: str, module: str, folder: Path, **options: An
     return json.loads((folder / node).read_text())
 
 
+@pytest.mark.quiet
 def test_a_fresh_testbed_passes_and_nothing_has_changed(three_sites):
     done = play(three_sites, "sample=2", "seed=3", "budget=20s")
 
@@ -110,6 +111,7 @@ def test_what_differs_can_be_told_without_a_failure(duo, tmp_path, become):
     assert found["in_force"]["health"] == "running"
 
 
+@pytest.mark.quiet
 def test_a_round_trip_is_measured_between_a_node_that_listens_and_another(duo, tmp_path):
     assert task(duo, "cloud-1", "measure", tmp_path, state="listening")["changed"] is False
 
