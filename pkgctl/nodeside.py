@@ -21,6 +21,9 @@ if TYPE_CHECKING:
         baseline as baseline,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        bundling as bundling,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         cables as cables,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
@@ -76,6 +79,9 @@ if TYPE_CHECKING:
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         kinds as kinds,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        landing as landing,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         layers as layers,
@@ -135,6 +141,12 @@ if TYPE_CHECKING:
         stress as stress,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        supervised as supervised,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        supervision as supervision,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         syscalls as syscalls,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
@@ -147,10 +159,16 @@ if TYPE_CHECKING:
         units as units,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        upkeep as upkeep,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         verdicts as verdicts,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         verification as verification,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        volatile as volatile,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         watchman as watchman,
@@ -159,13 +177,14 @@ if TYPE_CHECKING:
         words as words,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils.quality import Quality as Quality
+    from ansible_collections.pkgctl.testbed.plugins.plugin_utils import bundles as bundles
     from ansible_collections.pkgctl.testbed.plugins.plugin_utils import records as records
 
 _PLUGINS = "ansible_collections.pkgctl.testbed.plugins"
 _HOME = f"{_PLUGINS}.module_utils"
 _CLASSES = {"Quality": "quality"}
 # What the plugins use on the controller alone.
-_BESIDE = {"records": f"{_PLUGINS}.plugin_utils"}
+_BESIDE = dict.fromkeys(("bundles", "records"), f"{_PLUGINS}.plugin_utils")
 
 
 def __getattr__(name: str) -> Any:

@@ -36,6 +36,7 @@ from pkgctl.nodeside import (
     rtnl,
     sampler,
     shaping,
+    volatile,
 )
 from pkgctl.nodeside import netlink as wire
 
@@ -138,6 +139,7 @@ class Builder:
             namespaces.make_root(self._root(node, scratch), node.name)
             for disk in node.disks.values():
                 disks.attach(disk)
+            volatile.note_mounts()
             pins = namespaces.current(*namespaces.KINDS)
         namespaces.pin(pins, self._paths.namespaces(node.name))
         return sockets

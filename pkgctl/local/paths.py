@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pkgctl.errors import SpecError
-from pkgctl.nodeside import cgroups
+from pkgctl.nodeside import cgroups, supervision
 
 if TYPE_CHECKING:
     from pkgctl.local.reach import Reach
@@ -78,6 +78,10 @@ class Paths:
     def node(self, name: str) -> Path:
         """Return a node's own folder, which it sees as /run/pkgctl."""
         return self.run / "nodes" / name
+
+    def system(self, name: str) -> str:
+        """Return the control group of a node's units, which is not counted against the node."""
+        return supervision.system(self.name, name)
 
     def namespaces(self, name: str) -> Path:
         """Return the folder of a node's pinned namespaces."""

@@ -67,7 +67,7 @@ def remove(paths: Paths) -> list[str]:
     group.remove()
     with suppress(OSError):
         STORE.rmdir()
-    for folder in cgroups.group(GROUPS).folders():
+    for folder in cgroups.group(GROUPS).everywhere():
         with suppress(OSError):
             folder.rmdir()
     _await_loops(behind)

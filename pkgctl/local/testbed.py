@@ -35,6 +35,7 @@ from pkgctl.nodeside import (
     layers,
     links,
     quotas,
+    supervised,
     syscalls,
 )
 from pkgctl.nodeside import errors as node_errors
@@ -279,8 +280,11 @@ def inside(paths: Paths, name: str) -> Iterator[identity.Identity]:
 
 
 def _remove_node(name: str, node: Mapping[str, Any], paths: Paths) -> None:
-    group = cgroups.group(node["cgroup"])
-    kill(group)
+    groups = [cgroups.group(path) for path in (node["cgroup"], paths.system(name))]
+    # A unit without a record is not started again.
+    shutil.rmtree(paths.node(name) / supervised.FOLDER, ignore_errors=True)
+    for group in groups:
+        kill(group)
     nodes.unplug(paths, [node["address"]])
     for kind in namespaces.KINDS:
         with suppress(node_errors.KernelError):
@@ -288,4 +292,6 @@ def _remove_node(name: str, node: Mapping[str, Any], paths: Paths) -> None:
     shutil.rmtree(paths.namespaces(name), ignore_errors=True)
     shutil.rmtree(paths.node(name), ignore_errors=True)
     shutil.rmtree(paths.disks(name), ignore_errors=True)
-    group.remove()
+    shutil.rmtree(paths.run / "logs" / supervised.FOLDER / name, ignore_errors=True)
+    for group in groups:
+        group.remove()

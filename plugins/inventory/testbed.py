@@ -71,7 +71,8 @@ from ..plugin_utils import records
 
 display = Display()
 
-GROUP, CLUSTER = "nodes", "k3s_cluster"
+GROUP = "nodes"
+CLUSTER = "k3s_cluster"
 
 
 class InventoryModule(BaseInventoryPlugin):

@@ -3,11 +3,12 @@
 
 On a node that is a machine of its own there is one too, which knows that node alone.
 
-It starts, resizes and stops jobs and stamps their lives, samples usage, carries out armed
-timelines, ends what nobody renews, and keeps the delay line running, as that keeps the agent.
+It starts, resizes and stops jobs and stamps their lives, keeps the nodes' units running, samples
+usage, carries out armed timelines, ends what nobody renews, and keeps the delay line running, as
+that keeps the agent.
 
-It may be killed at any time and started again: jobs go on and are found by their records, links
-stay shaped, and the journal says what was taken on and must go on or be healed.
+It may be killed at any time and started again: jobs and units go on and are found by their records,
+links stay shaped, and the journal says what was taken on and must go on or be healed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from . import (
     outline,
     performing,
     sampler,
+    supervisor,
     syscalls,
     traffic,
 )
@@ -92,6 +94,9 @@ class Agent:
         self._jobs = JobKeeper(
             directory, self._loop, self._stage.node, self._tell, self._reconsider_soon
         )
+        self._units = supervisor.Supervisor(
+            directory, self._loop, self._stage.node, self._stage.names, self._tell
+        )
         # The nodes of a local testbed are still being made when its first agent begins.
         is_first = not (directory / journal.NAME).exists() and not daemon.is_service(directory)
         book = Book(directory / journal.NAME)
@@ -105,7 +110,7 @@ class Agent:
         self._take_up(is_first=is_first)
 
     def _operations(self) -> dict[str, Operation]:
-        keeper, timelines, leases = self._jobs, self._timelines, self._leases
+        keeper, timelines, leases, units = self._jobs, self._timelines, self._leases, self._units
         pairs = traffic.Pairs(self._directory, self._stage.node)
         files = clientfiles.ClientFiles(self._directory, self._stage.node)
         looks = looking.Looking(self._directory, self._stage.node, self._stage.names)
@@ -133,6 +138,12 @@ class Agent:
             "lease-set": self._set_lease,
             "lease-drop": leases.drop,
             "lease-list": lambda _: leases.listing(),
+            "unit-set": units.set,
+            "unit-list": units.listing,
+            "unit-start": units.start,
+            "unit-stop": units.stop,
+            "unit-restart": units.restart,
+            "unit-remove": units.remove,
             "layer-list": lambda _: outline.layers(timelines.steps(), leases.listing()["leases"]),
             "node-changed": self._node_changed,
         }
@@ -182,6 +193,7 @@ class Agent:
             self._bring_up(names, _TRIES if daemon.is_service(self._directory) else 0)
         self._timelines.resume()
         self._leases.mind()
+        self._units.resume()
         self._sweep()
 
     def _bring_up(self, names: list[str], tries: int) -> None:
@@ -213,6 +225,7 @@ class Agent:
 
     def _sweep(self) -> None:
         self._stage.sweep()
+        self._units.sweep()
         self._loop.at(syscalls.monotonic() + _SWEEP, self._sweep)
 
     def _tell(self, event: Body) -> None:
@@ -239,6 +252,8 @@ class Agent:
     def _look(self, name: str) -> None:
         """Tell of a node whose health is another than it was."""
         now = self._health(name)
+        # It may have been down and up again before anybody looked.
+        self._units.node_changed(name)
         if now == self._healths.get(name, condition.RUNNING):
             return
         self._healths[name] = now

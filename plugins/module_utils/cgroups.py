@@ -74,6 +74,10 @@ class Group:
         """Return the group's folder in each hierarchy."""
         return [root / self.path for root in self.machine.roots()]
 
+    def everywhere(self) -> list[Path]:
+        """Return the group's folder in each hierarchy, those that are not used too."""
+        return self.folders() + [root / self.path for root in self.machine.others]
+
     def exists(self) -> bool:
         """Return whether the group is there in any hierarchy."""
         return any(folder.is_dir() for folder in self.folders())
@@ -179,6 +183,10 @@ class Group:
         for group in self.descend():
             for folder in group.folders():
                 _remove(folder)
+        for root in self.machine.others:
+            # Nobody here makes groups in these, but what ran in this one may have.
+            for place, _, _ in os.walk(root / self.path, topdown=False):
+                _remove(Path(place))
 
     def freeze(self, *, frozen: bool) -> None:
         """Stop all processes of the group where they are, or let them go on."""

@@ -5,6 +5,7 @@
   stopped  processes are asked to end, then made to; disks are unmounted; memory is lost
   crashed  all at once: processes killed, disks gone without a sync; memory is lost
 
+A node's processes are those in its control group, and in that of the units that it keeps running.
 What a node is now is read from the kernel: the closed links, the frozen group, its processes, what
 is mounted, what is left in memory. So a transition that was cut short is resumed where it was. The
 network closes first and opens last: of what happens in between, others hear nothing.
@@ -20,7 +21,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import condition, disks, layers, links, mounting, nftables, stress, transition, volatile
+from . import (
+    condition,
+    disks,
+    layers,
+    links,
+    mounting,
+    nftables,
+    stress,
+    supervision,
+    transition,
+    volatile,
+)
 from .cgroups import Group, group
 from .change import Change
 from .condition import CRASHED, PAUSED, STORE, is_off, is_up
@@ -43,7 +55,7 @@ class State:
 
     Attributes:
         closed: whether nothing arrives at it.
-        frozen: whether its processes stand still.
+        frozen: whether its processes stand still; None if some do.
         processes: how many it has.
         mounted: its data disks that are mounted.
         unmounted: its data disks that are not.
@@ -51,7 +63,7 @@ class State:
     """
 
     closed: bool = False
-    frozen: bool = False
+    frozen: bool | None = False
     processes: int = 0
     mounted: tuple[str, ...] = ()
     unmounted: tuple[str, ...] = ()
@@ -60,16 +72,15 @@ class State:
 
 def read(identity: Identity) -> State:
     """Return the state of the node in whose namespaces the caller is."""
-    node = group(identity.cgroup)
     places = mounting.look(identity.disks)
     seen = {name: place for name, place in places.items() if not place.foreign}
     return State(
         closed=_is_closed(),
-        frozen=node.is_frozen(),
-        processes=len(_processes(node)),
+        frozen=_is_frozen(identity),
+        processes=len(_processes(identity)),
         mounted=tuple(name for name in seen if seen[name].condition != mounting.UNMOUNTED),
         unmounted=tuple(name for name in seen if seen[name].condition == mounting.UNMOUNTED),
-        memory=tuple(volatile.held()),
+        memory=tuple(volatile.held(identity)),
     )
 
 
@@ -78,8 +89,21 @@ def _is_closed() -> bool:
         return nftables.exists(tables, nftables.SHAPING) and nftables.is_closed(tables)
 
 
-def _processes(node: Group) -> list[int]:
-    return [pid for each in node.descend() for pid in each.processes()]
+def _groups(identity: Identity) -> list[Group]:
+    """Return the groups that hold a node's processes: its own, and its units' if it has any."""
+    system = group(supervision.system_of(identity))
+    return [group(identity.cgroup), *([system] if system.exists() else [])]
+
+
+def _processes(identity: Identity) -> list[int]:
+    found = (each for one in _groups(identity) for each in one.descend())
+    return [pid for each in found for pid in each.processes()]
+
+
+def _is_frozen(identity: Identity) -> bool | None:
+    """Return whether all of a node stands still, or None if a part does."""
+    found = {each.is_frozen() for each in _groups(identity)}
+    return found.pop() if len(found) == 1 else None
 
 
 def steps(now: State, then: str) -> list[str]:
@@ -97,7 +121,7 @@ def steps(now: State, then: str) -> list[str]:
 def _steps_down(now: State, how: str) -> list[str]:
     return (
         [f"{how} processes"] * bool(now.processes)
-        + ["thaw"] * (now.frozen and not now.processes)
+        + ["thaw"] * (now.frozen is not False and not now.processes)
         + ["let go of disks"] * bool(now.mounted)
         + ["lose memory"] * bool(now.memory)
     )
@@ -146,13 +170,12 @@ def converge(identity: Identity, *, dry_run: bool = False) -> Change:
 
 def _check(identity: Identity, then: str) -> None:
     """Refuse what cannot be done here, before anything is."""
-    node = group(identity.cgroup)
     if is_up(then):
         return
     volatile.check_apart()
-    if then == PAUSED and not node.machine.has("freezer"):
+    if then == PAUSED and not group(identity.cgroup).machine.has("freezer"):
         raise CapabilityError("this machine has no cgroup controller freezer: nodes cannot pause")
-    if os.getpid() in _processes(node):
+    if os.getpid() in _processes(identity):
         raise DisturbanceError(
             f"this process runs on {identity.name} itself and cannot take it down;"
             " run it with pkgctl_limits: false"
@@ -177,42 +200,44 @@ def _bring(identity: Identity, then: str) -> list[str]:
 
 def _end(identity: Identity) -> None:
     """Ask every process to end, and kill what is left when the grace is over."""
-    node = group(identity.cgroup)
-    node.freeze(frozen=False)
-    _signal(node, signal.SIGTERM)
+    _set_frozen(identity, frozen=False)
+    _signal(identity, signal.SIGTERM)
     deadline = time.monotonic() + GRACE
-    while _processes(node) and time.monotonic() < deadline:
+    while _processes(identity) and time.monotonic() < deadline:
         time.sleep(0.005)
     _kill(identity)
 
 
 def _kill(identity: Identity) -> None:
     """Kill every process; first all stand still, so that none sees the others go."""
-    node = group(identity.cgroup)
-    node.freeze(frozen=True)
-    _await(node.is_frozen, _HASTE)
-    _signal(node, signal.SIGKILL)
-    left = node.kill(patience=_PATIENCE)
-    node.freeze(frozen=False)
+    _set_frozen(identity, frozen=True)
+    _await(lambda: _is_frozen(identity) is True, _HASTE)
+    _signal(identity, signal.SIGKILL)
+    left = [pid for each in _groups(identity) for pid in each.kill(patience=_PATIENCE)]
+    _set_frozen(identity, frozen=False)
     if left:
         raise DisturbanceError(f"{identity.name}: processes {left[:5]} do not end")
 
 
-def _signal(node: Group, number: int) -> None:
-    for pid in _processes(node):
+def _set_frozen(identity: Identity, *, frozen: bool) -> None:
+    for each in _groups(identity):
+        each.freeze(frozen=frozen)
+
+
+def _signal(identity: Identity, number: int) -> None:
+    for pid in _processes(identity):
         with suppress(ProcessLookupError):
             os.kill(pid, number)
 
 
 def _freeze(identity: Identity) -> None:
-    node = group(identity.cgroup)
-    node.freeze(frozen=True)
-    if not _await(node.is_frozen, _PATIENCE):
+    _set_frozen(identity, frozen=True)
+    if not _await(lambda: _is_frozen(identity) is True, _PATIENCE):
         raise DisturbanceError(f"{identity.name}: its processes do not come to a stop")
 
 
 def _thaw(identity: Identity) -> None:
-    group(identity.cgroup).freeze(frozen=False)
+    _set_frozen(identity, frozen=False)
 
 
 def _await(is_so: Callable[[], bool], patience: float) -> bool:
@@ -232,8 +257,8 @@ def _disks(identity: Identity) -> None:
     disks.converge(identity)
 
 
-def _lose_memory(_: Identity) -> None:
-    volatile.lose()
+def _lose_memory(identity: Identity) -> None:
+    volatile.lose(identity)
 
 
 _ACTS: Mapping[str, Callable[[Identity], None]] = {

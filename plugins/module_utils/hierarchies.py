@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 NEEDED = ("cpu", "memory", "pids")
@@ -16,11 +16,19 @@ _BUILT_INTO_V2 = frozenset({"cpuacct", "freezer"})
 
 @dataclass(frozen=True, slots=True)
 class Hierarchies:
-    """Where this machine's controllers are: each in its own hierarchy, or in the unified one."""
+    """Where this machine's controllers are: each in its own hierarchy, or in the unified one.
+
+    Attributes:
+        v1: the root of the hierarchy of each controller of version 1 that is used.
+        v2: the root of the unified hierarchy.
+        unified: the controllers that are used through that.
+        others: the roots of hierarchies that are not used here, but by containers.
+    """
 
     v1: Mapping[str, Path]
     v2: Path | None
     unified: frozenset[str]
+    others: tuple[Path, ...] = ()
 
     @property
     def world(self) -> str:
@@ -65,14 +73,18 @@ def read(mounts: str) -> Hierarchies:
     """Return the hierarchies that a text of /proc/mounts lists."""
     v1: dict[str, Path] = {}
     v2: Path | None = None
+    found: dict[Path, None] = {}
     for line in mounts.splitlines():
         _, place, kind, options = line.split(" ")[:4]
         if kind == "cgroup":
             v1.update({name: Path(place) for name in options.split(",") if name in USED})
+            found[Path(place)] = None
         elif kind == "cgroup2":
             v2 = v2 or Path(place)
     unified = frozenset((v2 / "cgroup.controllers").read_text().split()) if v2 else frozenset[str]()
-    return Hierarchies(v1, v2, unified & {_IN_V2.get(name, name) for name in USED})
+    known = Hierarchies(v1, v2, unified & {_IN_V2.get(name, name) for name in USED})
+    places = [*found, *([v2] if v2 else [])]
+    return replace(known, others=tuple(each for each in places if each not in known.roots()))
 
 
 @functools.cache

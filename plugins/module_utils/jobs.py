@@ -13,7 +13,7 @@ import json
 import os
 import re
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -183,7 +183,7 @@ class Place:
     namespaces: Path
     group: Group
     log: Path
-    exit_file: str
+    exit_file: str = ""
     guard: Path | None = None
 
 
@@ -206,12 +206,20 @@ def spawn(place: Place, argv: Sequence[str], env: Mapping[str, str]) -> int:
     A failure before the command itself runs ends the process with status 127 and a line in the log.
     """
     command = ["/bin/sh", "-c", _WRAPPER, place.exit_file, *argv]
+    return begin(place, lambda: os.execve(command[0], command, dict(env)))
+
+
+def begin(place: Place, become: Callable[[], object]) -> int:
+    """Start a process inside a node that becomes a program; return its id.
+
+    A failure before the program itself runs ends it with status 127 and a line in the log.
+    """
     pid = os.fork()
     if pid:
         return pid
     try:
         _become(place)
-        os.execve(command[0], command, dict(env))
+        become()
     except BaseException as error:
         os.write(2, f"cannot start: {error}\n".encode())
     os._exit(127)

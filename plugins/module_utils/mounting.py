@@ -58,13 +58,13 @@ def tops(mountinfo: str) -> dict[str, Mount]:
         _, _, number, root, place, options = before.split(" ")[:6]
         fstype, source, *rest = after.split(" ")
         words = {*options.split(","), *(rest[0].split(",") if rest else ())}
-        found[_plain(place)] = Mount(
-            number, root, f"{fstype} ({_plain(source)})", "ro" in words, "shutdown" in words
+        found[plain(place)] = Mount(
+            number, root, f"{fstype} ({plain(source)})", "ro" in words, "shutdown" in words
         )
     return found
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Undo the kernel's escapes for blanks and backslashes."""
     for escaped, letter in (("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")):
         text = text.replace(escaped, letter)

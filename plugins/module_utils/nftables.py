@@ -341,6 +341,12 @@ def exists(socket: Socket, table: str, family: int = _INET) -> bool:
     return True
 
 
+def names(socket: Socket) -> list[tuple[int, str]]:
+    """Return the family and the name of each table there is, whosever it is."""
+    bodies = socket.dump(SUBSYSTEM | _GETTABLE, struct.pack(">BBH", 0, 0, 0), what="list tables")
+    return [(body[0], attributes(body, 4)[1].rstrip(b"\0").decode()) for body in bodies]
+
+
 def _find(socket: Socket, wanted: Message) -> bytes | None:
     try:
         return socket.get(wanted)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import daemon, measuring, parts
+from . import daemon, measuring, parts, upkeep
 from .errors import AgentError, DisturbanceError
 
 Work = Callable[..., Mapping[str, object]]
@@ -25,6 +25,7 @@ WORKS: Mapping[str, Work] = {
     "layer": parts.set_layer,
     "drift": measuring.look,
     "measure": measuring.measure,
+    "unit": upkeep.keep,
 }
 DIGEST = "digest"
 _OOM = Path("/proc/self/oom_score_adj")

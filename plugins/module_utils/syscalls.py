@@ -46,6 +46,8 @@ _SECTOR = 512
 FS_IOC_SHUTDOWN = 0x8004587D
 
 _PR_SET_PDEATHSIG = 1
+# The same number on every architecture.
+_PIDFD_GETFD = 438
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -221,6 +223,23 @@ def die_with_parent(parent: int) -> None:
     _check(_libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0), "bind a process to its parent")
     if os.getppid() != parent:
         os._exit(1)
+
+
+def take_over(pid: int, descriptor: int) -> int:
+    """Return a descriptor of what another process has open under one of its own.
+
+    Raises:
+        KernelError: if it has none there, or may not be asked.
+        OSError: if there is no such process.
+    """
+    process = os.pidfd_open(pid)
+    try:
+        found = int(_libc.syscall(_PIDFD_GETFD, process, descriptor, 0))
+    finally:
+        os.close(process)
+    _check(min(found, 0), f"take over descriptor {descriptor} of process {pid}")
+    os.set_inheritable(found, False)
+    return found
 
 
 def monotonic() -> float:

@@ -286,6 +286,7 @@ def common(record: Record) -> dict[str, Any]:
 def described(node: Mapping[str, Any]) -> dict[str, Any]:
     """Return what Ansible is told of a node whatever it is made of."""
     return {
+        **{f"pkgctl_{key}": node[key] for key in ("cpu", "memory") if key in node},
         "pkgctl_site": node["site"],
         "pkgctl_kind": node["kind"],
         "pkgctl_role": node["role"],

@@ -21,6 +21,7 @@ HEAVY = (
     "ansible",
     "asyncio",
     "jinja2",
+    "kubernetes",
     "numpy",
     "plotly",
     "polars",
@@ -89,7 +90,11 @@ def test_every_command_is_listed_in_one_short_line(name):
 
 
 def test_every_module_of_commands_is_in_the_table():
-    modules = {path.stem for path in (ROOT / "pkgctl" / "cli").glob("*.py")}
+    paths = (ROOT / "pkgctl" / "cli").glob("*.py")
+    # A group of many commands has more modules, called after the one that holds it.
+    modules = {
+        path.stem if path.stem == "__init__" else path.stem.partition("_")[0] for path in paths
+    }
 
     assert modules - {"__init__", "text"} == {module for module, _ in COMMANDS.values()}
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import dataclasses
 import errno
 import signal
 import subprocess
@@ -69,6 +70,32 @@ def test_a_unified_hierarchy_that_lists_nothing_is_not_used(tmp_path):
     assert found.world == "hybrid"
     assert tmp_path not in found.roots()
     assert not found.is_unified("freezer")
+
+
+def test_hierarchies_that_containers_alone_use_are_known(tmp_path):
+    found = hierarchies.read(V1_MOUNTS + unified(tmp_path, ""))
+
+    assert found.others == (
+        Path("/sys/fs/cgroup/cpuset"),
+        Path("/sys/fs/cgroup/systemd"),
+        tmp_path,
+    )
+    assert hierarchies.read(unified(tmp_path, "cpu memory pids")).others == ()
+
+
+def test_what_containers_made_in_others_goes_with_a_group(tmp_path):
+    others = (tmp_path / "cpuset", tmp_path / "named")
+    made = trees.node(dataclasses.replace(trees.v1(tmp_path / "v1"), others=others))
+    for root in others:
+        (root / made.path / "kubepods" / "pod").mkdir(parents=True)
+    for folder in made.folders():
+        for file in folder.iterdir():
+            file.unlink()  # The kernel's own files go with their folder.
+
+    made.remove()
+
+    assert not any(place.exists() for place in made.everywhere())
+    assert all((root / made.path).parent.is_dir() for root in others)
 
 
 def test_a_controller_that_the_unified_hierarchy_lists_is_used_there(tmp_path):

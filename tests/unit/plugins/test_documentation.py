@@ -15,15 +15,18 @@ import pytest
 import yaml
 
 from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+    bundling,
     measuring,
     preparing,
     settling,
     specifications,
+    upkeep,
 )
 
 ROOT = Path(__file__).parents[3]
 MODULES = sorted(path.stem for path in (ROOT / "plugins" / "modules").glob("*.py"))
 SPECIFICATIONS = {
+    "bundle": bundling.BUNDLE,
     "disk": specifications.DISK,
     "drift": measuring.DRIFT,
     "health": specifications.HEALTH,
@@ -35,6 +38,7 @@ SPECIFICATIONS = {
     "quota": specifications.QUOTA,
     "stress": specifications.STRESS,
     "timeline": specifications.TIMELINE,
+    "unit": upkeep.UNIT,
 }
 
 

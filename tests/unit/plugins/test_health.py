@@ -59,17 +59,51 @@ def test_a_node_that_goes_down_loses_its_memory():
     assert "lose memory" not in health.steps(full, "running")
 
 
+HALF = State(closed=True, frozen=None, processes=3, mounted=("data",))
+
+
+@pytest.mark.parametrize(
+    ("then", "wanted"),
+    [
+        ("paused", ["freeze"]),
+        ("running", ["thaw", "open links"]),
+        ("crashed", ["kill processes", "let go of disks"]),
+    ],
+)
+def test_a_node_of_which_a_part_stands_still_is_brought_on(then, wanted):
+    assert health.steps(HALF, then) == wanted
+
+
+def test_units_are_frozen_and_found_with_their_node(here, tmp_path, monkeypatch):
+    machine = trees.v1(tmp_path / "groups")
+    monkeypatch.setattr(health, "group", lambda path: trees.Group(path, machine))
+    own, system = machine.v1["freezer"] / here.cgroup, machine.v1["freezer"] / SYSTEM
+    health.group(here.cgroup).create()
+    assert health._is_frozen(here) is False
+    health.group(f"{SYSTEM}/unit-web").create()
+
+    health._set_frozen(here, frozen=True)
+    assert health._is_frozen(here) is True
+    (system / "freezer.state").write_text("THAWED")
+    assert health._is_frozen(here) is None
+    (own / "freezer.state").write_text("THAWED")
+    assert health._is_frozen(here) is False
+    (machine.v1["pids"] / SYSTEM / "unit-web" / "cgroup.procs").write_text("77\n")
+    assert health._processes(here) == [77]
+
+
+SYSTEM = "pkgctl/test/system/edge-1"
 STATES = st.builds(
     State,
     closed=st.booleans(),
-    frozen=st.booleans(),
+    frozen=st.sampled_from([True, False, None]),
     processes=st.integers(0, 2),
     mounted=st.just(("data",)),
     memory=st.sampled_from([(), ("/tmp",)]),
 ) | st.builds(
     State,
     closed=st.booleans(),
-    frozen=st.booleans(),
+    frozen=st.sampled_from([True, False, None]),
     processes=st.integers(0, 2),
     unmounted=st.just(("data",)),
 )

@@ -88,6 +88,8 @@ def test_a_node_has_its_facts_and_the_way_into_it_as_variables(tmp_path):
         "ansible_connection": "pkgctl.testbed.node",
         "pkgctl_testbed": "test",
         "pkgctl_controller_folder": str(tmp_path),
+        "pkgctl_cpu": 1.0,
+        "pkgctl_memory": 1 << 28,
         "pkgctl_site": "edge-a",
         "pkgctl_kind": "tiny",
         "pkgctl_role": "edge",

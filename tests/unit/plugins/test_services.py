@@ -27,11 +27,19 @@ def runtime(tmp_path, monkeypatch):
     [
         (
             "LoadState=loaded\nActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no",
-            Unit(is_there=True, active=True, enabled=True, stale=False),
+            Unit(is_there=True, active=True, enabled=True, stale=False, ready=True),
         ),
         (
             "LoadState=loaded\nActiveState=failed\nUnitFileState=disabled\nNeedDaemonReload=yes",
             Unit(is_there=True, active=False, enabled=False, stale=True),
+        ),
+        (
+            "LoadState=loaded\nActiveState=activating\nUnitFileState=enabled\nNeedDaemonReload=no",
+            Unit(is_there=True, active=True, enabled=True, stale=False),
+        ),
+        (
+            "LoadState=loaded\nActiveState=deactivating\nUnitFileState=enabled\nNeedDaemonReload=no",
+            Unit(is_there=True, active=False, enabled=True, stale=False, ending=True),
         ),
         (
             "LoadState=not-found\nActiveState=inactive\nUnitFileState=\nNeedDaemonReload=no",

@@ -1,0 +1,257 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Taking K3s off a node, with all that it and its containers left in the kernel and on disks.
+
+What is to go is found by looking, so that a removal that was cut short is simply done again.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from . import rtnl, syscalls
+from .errors import DisturbanceError
+from .netlink import NETLINK_ROUTE, Socket
+
+_PROC = Path("/proc")
+_PATIENCE = 10.0
+# What K3s makes in the kernel, by name.
+_LINKS = re.compile(r"cni0|flannel[.-].*|kube-ipvs0|veth[0-9a-f]{8}")
+_RULES = re.compile(r"KUBE-|CNI-|CNI:|flannel", re.IGNORECASE)
+_NAMESPACES = "/run/netns/cni-"
+_RUN = ("/run/k3s", "/run/flannel")
+_FOLDERS = (*_RUN, "/var/lib/cni", "/etc/rancher/k3s", "/etc/rancher/node")
+_LINKED = ("k3s", "kubectl", "crictl", "ctr")
+_TABLES = ("iptables", "ip6tables")
+
+RESET: Mapping[str, Any] = {
+    "argument_spec": {
+        "bin_dir": {"type": "path", "default": "/usr/local/bin"},
+        "data_dir": {"type": "path", "default": "/var/lib/rancher/k3s"},
+        "kubelet_dir": {"type": "path", "default": "/var/lib/kubelet"},
+        "link": {"type": "path", "default": "/usr/local/bin/k3s"},
+    }
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where K3s was told to be on this node."""
+
+    bin_dir: str
+    data_dir: str
+    kubelet_dir: str
+    link: str
+
+    def holds(self, path: str) -> bool:
+        """Return whether a path is below what goes with K3s."""
+        return any(
+            path == each or path.startswith(f"{each}/")
+            for each in (*_FOLDERS, self.data_dir, self.kubelet_dir)
+        ) or path.startswith(_NAMESPACES)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something of K3s that is there, and what takes it away."""
+
+    what: str
+    act: Callable[[], None]
+
+
+def remove(options: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, object]:
+    """Do what the module k3s_reset was told, and return its report.
+
+    Raises:
+        DisturbanceError: in one line, with what would not go.
+    """
+    places = Places(**{key: str(options[key]) for key in RESET["argument_spec"]})
+    done: list[str] = []
+    # Each kind is looked for when those before it are gone: a mount may be held by a process.
+    for find in (_processes, _mounts, _namespaces, _links, _rules, _files):
+        for step in list(find(places)):
+            if not dry_run:
+                _take(step)
+            done.append(step.what)
+    return {"changed": bool(done), "actions": done}
+
+
+def _take(step: Step) -> None:
+    try:
+        step.act()
+    except (OSError, subprocess.SubprocessError) as error:
+        raise DisturbanceError(f"{step.what}: {error}") from error
+
+
+def _processes(places: Places) -> Iterator[Step]:
+    found = family(_table(), places)
+    if found:
+        names = sorted({name for _, name in found.items()})
+        yield Step(f"end {len(found)} processes ({', '.join(names)})", lambda: _end(places))
+
+
+def _table() -> dict[int, tuple[int, str, str]]:
+    """Return each process's parent, name and command line."""
+    table = {}
+    for folder in _PROC.glob("[0-9]*"):
+        with suppress(OSError, IndexError, ValueError):
+            name, _, rest = (folder / "stat").read_text().partition("(")[2].rpartition(")")
+            line = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            table[int(folder.name)] = (int(rest.split()[1]), name, line)
+    return table
+
+
+def family(table: Mapping[int, tuple[int, str, str]], places: Places) -> dict[int, str]:
+    """Return the processes of K3s by id, each with its name: its own, shims, and all below them.
+
+    Args:
+        table: parent, name and command line of each process.
+        places: where K3s is.
+    """
+    marks = (f"{places.data_dir}/", f"{places.bin_dir}/k3s-", "/run/k3s/")
+    roots = {
+        pid
+        for pid, (_, name, line) in table.items()
+        if line.split(" ")[0] in (places.link, "k3s")
+        or name in ("k3s-server", "k3s-agent")
+        or any(mark in line.split(" -- ")[0] for mark in marks)
+    }
+    roots -= _ancestors(table, os.getpid())
+    found: dict[int, str] = {}
+    while roots:
+        found |= {pid: table[pid][1] for pid in roots}
+        roots = {pid for pid, (parent, _, _) in table.items() if parent in roots} - found.keys()
+    return found
+
+
+def _ancestors(table: Mapping[int, tuple[int, str, str]], pid: int) -> set[int]:
+    found = set()
+    while pid in table and pid not in found:
+        found.add(pid)
+        pid = table[pid][0]
+    return found
+
+
+def _end(places: Places) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while left := family(_table(), places):
+        if time.monotonic() > deadline:
+            raise DisturbanceError(f"processes {sorted(left)[:5]} of K3s do not end")
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.05)
+
+
+def _mounts(places: Places) -> Iterator[Step]:
+    lines = (_PROC / "self" / "mounts").read_text().splitlines()
+    found = [line.split(" ")[1].replace("\\040", " ") for line in lines]
+    for path in reversed([each for each in found if places.holds(each)]):
+        yield Step(f"unmount {path}", lambda path=path: _unmount(path))  # type: ignore[misc]
+
+
+def _unmount(path: str) -> None:
+    syscalls.unmount(path, syscalls.MNT_DETACH)
+
+
+def _namespaces(_: Places) -> Iterator[Step]:
+    for path in sorted(Path(_NAMESPACES).parent.glob(f"{Path(_NAMESPACES).name}*")):
+        yield Step(f"remove {path}", path.unlink)
+
+
+def _links(_: Places) -> Iterator[Step]:
+    with Socket(NETLINK_ROUTE) as route:
+        found = rtnl.link_indexes(route)
+    for name in sorted(found):
+        if _LINKS.fullmatch(name):
+            yield Step(f"remove the link {name}", lambda name=name: _unlink(name))  # type: ignore[misc]
+
+
+def _unlink(name: str) -> None:
+    with Socket(NETLINK_ROUTE) as route:
+        # One of a pair goes with the other, and those of a bridge's ports stay.
+        if (index := rtnl.link_indexes(route).get(name)) is not None:
+            route.request([rtnl.delete_link(index)])
+
+
+def _rules(places: Places) -> Iterator[Step]:
+    for tool in _TABLES:
+        save = _tool(f"{tool}-save", places)
+        if save is None:
+            continue
+        rules = subprocess.run([save], capture_output=True, text=True, check=False).stdout
+        kept = without_rules(rules)
+        if kept != rules:
+            restore = _tool(f"{tool}-restore", places) or f"{tool}-restore"
+            yield Step(
+                f"remove {len(rules.splitlines()) - len(kept.splitlines())} rules of {tool}",
+                lambda restore=restore, kept=kept: _restore(restore, kept),  # type: ignore[misc]
+            )
+
+
+def without_rules(rules: str) -> str:
+    """Return what iptables-save printed, without any line of Kubernetes's or flannel's."""
+    return "".join(line for line in rules.splitlines(keepends=True) if not _RULES.search(line))
+
+
+def _restore(tool: str, rules: str) -> None:
+    subprocess.run([tool], input=rules, capture_output=True, text=True, check=True)
+
+
+def _tool(name: str, places: Places) -> str | None:
+    """Return the path of one of iptables' programs: the machine's, else the one that K3s brings."""
+    own = Path(places.data_dir, "data", "current", "bin", "aux", name)
+    return shutil.which(name) or (str(own) if own.exists() else None)
+
+
+def _files(places: Places) -> Iterator[Step]:
+    for folder in (*_FOLDERS, places.data_dir, places.kubelet_dir):
+        if os.path.lexists(folder):
+            yield Step(f"remove {folder}", lambda folder=folder: _clear(Path(folder)))  # type: ignore[misc]
+    for path in _programs(places):
+        yield Step(f"remove {path}", path.unlink)
+
+
+def _programs(places: Places) -> Iterable[Path]:
+    """Return the links to K3s, and what the bundle put where programs are."""
+    link = Path(places.link)
+    for name in _LINKED:
+        path = link.with_name(name)
+        target = str(path.readlink()) if path.is_symlink() else ""
+        if Path(target).name.startswith("k3s"):
+            yield path
+    folder = Path(places.bin_dir)
+    yield from sorted(folder.glob("k3s-v*"))
+    yield from sorted(folder.glob(".k3s-bundle*"))
+
+
+def _clear(folder: Path) -> None:
+    """Remove a folder; what is mounted below it is not gone into."""
+    device = folder.lstat().st_dev
+    for place in sorted(_below(folder, device), key=lambda each: len(each.parts), reverse=True):
+        if place.is_dir() and not place.is_symlink():
+            place.rmdir()
+        else:
+            place.unlink()
+    folder.rmdir()
+
+
+def _below(folder: Path, device: int) -> Iterator[Path]:
+    with os.scandir(folder) as entries:
+        found = [Path(entry.path) for entry in entries]
+    for place in found:
+        status = place.lstat()
+        if status.st_dev != device:
+            raise OSError(f"{place} is still mounted")
+        yield place
+        if place.is_dir() and not place.is_symlink():
+            yield from _below(place, device)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is against a machine as a node of a K3s cluster."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import pytest
+
+from plugins.module_utils import errors, k3schecks
+from plugins.module_utils.k3schecks import Port, taken
+
+HEADER = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid inode\n"
+LINE = (
+    "   0: 00000000:{port:04X} 00000000:0000 {state} 00000000:00000000 00:00000000 0 0 0 {inode}\n"
+)
+
+
+@pytest.fixture
+def proc(tmp_path):
+    """What the kernel shows of three sockets, each with its process."""
+    (tmp_path / "net").mkdir()
+    tcp = LINE.format(port=6443, state="0A", inode=71) + LINE.format(port=80, state="01", inode=72)
+    udp = LINE.format(port=8472, state="07", inode=73) + LINE.format(port=53, state="07", inode=0)
+    (tmp_path / "net" / "tcp").write_text(HEADER + tcp)
+    (tmp_path / "net" / "udp6").write_text(HEADER + udp)
+    process(tmp_path, 10, "nginx", "0::/system.slice/nginx.service", 71)
+    process(tmp_path, 11, "flanneld", "4:memory:/pkgctl/t/system/n/unit-k3s-agent/x", 73)
+    return tmp_path
+
+
+def process(proc, pid, name, groups, inode):
+    folder = proc / str(pid)
+    (folder / "fd").mkdir(parents=True)
+    (folder / "comm").write_text(f"{name}\n")
+    (folder / "cgroup").write_text(f"{groups}\n")
+    (folder / "fd" / "3").symlink_to(f"socket:[{inode}]")
+
+
+def test_a_taken_port_is_named_with_who_has_it(proc):
+    assert taken([Port(6443)], "k3s", proc) == ["port 6443/tcp is taken by nginx (process 10)"]
+
+
+def test_a_port_of_the_unit_itself_is_free(proc):
+    assert taken([Port(6443)], "nginx", proc) == []
+    assert taken([Port(8472, "udp")], "k3s-agent", proc) == []
+
+
+def test_another_units_port_is_taken(proc):
+    assert taken([Port(8472, "udp")], "k3s", proc) == [
+        "port 8472/udp is taken by flanneld (process 11)"
+    ]
+
+
+def test_only_who_waits_at_a_port_has_it(proc):
+    assert taken([Port(80), Port(10250), Port(8472)], "k3s", proc) == []
+
+
+def test_a_tunnel_of_the_kernels_has_no_process_and_is_no_hindrance(proc):
+    assert taken([Port(53, "udp")], "k3s", proc) == []
+
+
+def test_a_holder_that_cannot_be_seen_still_has_the_port(proc):
+    (proc / "10" / "fd" / "3").unlink()
+
+    assert taken([Port(6443)], "k3s", proc) == ["port 6443/tcp is taken by a process elsewhere"]
+
+
+def asked(**changes):
+    usual = {"unit": "k3s", "ports": [], "address": "127.0.0.1", "interface": "lo", "now": None}
+    return {**usual, **changes}
+
+
+def test_this_machine_can():
+    found = k3schecks.check(asked(now=time.time()))
+
+    assert found["changed"] is False
+    assert found["cpu"] == os.cpu_count()
+    assert found["memory"] == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_all_that_is_against_it_is_said_in_one_line():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        wrong = asked(
+            ports=[{"port": port}],
+            address="192.0.2.77",
+            interface="no0",
+            now=time.time() - 100,
+        )
+        with pytest.raises(errors.CapabilityError) as refused:
+            k3schecks.check(wrong)
+
+    assert str(refused.value).split("; ") == [
+        "there is no network card no0",
+        "none of its network cards has the address 192.0.2.77",
+        f"port {port}/tcp is taken by {_own_name()} (process {os.getpid()})",
+        "its clock is 100 s ahead of the controller's",
+    ]
+
+
+def _own_name():
+    with open("/proc/self/comm") as file:  # noqa: PTH123
+        return file.read().strip()
+
+
+def test_what_is_no_address_is_said():
+    with pytest.raises(errors.CapabilityError, match=r"nowhere\.example\.invalid cannot be a node's"):
+        k3schecks.check(asked(address="nowhere.example.invalid"))

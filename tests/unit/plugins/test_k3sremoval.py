@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What of a machine is K3s's and goes, and what is not and stays."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from plugins.module_utils import k3sremoval
+from plugins.module_utils.k3sremoval import Places, family, without_rules
+
+PLACES = Places("/opt/bin", "/var/lib/rancher/k3s", "/var/lib/kubelet", "/usr/local/bin/k3s")
+SHIM = "/var/lib/rancher/k3s/data/abc/bin/containerd-shim-runc-v2"
+RULES = """*filter
+:INPUT ACCEPT [0:0]
+:KUBE-FIREWALL - [0:0]
+-A INPUT -j KUBE-FIREWALL
+-A INPUT -p tcp --dport 22 -j ACCEPT
+-A FORWARD -m comment --comment "flanneld forward" -s 10.42.0.0/16 -j ACCEPT
+COMMIT
+"""
+
+
+def test_whatever_k3s_started_is_found_with_all_below_it():
+    table = {
+        1: (0, "init", "/sbin/init"),
+        20: (1, "k3s-server", "/usr/local/bin/k3s server"),
+        21: (20, "containerd", "containerd -c /var/lib/rancher/k3s/agent/etc/containerd/x"),
+        30: (1, "containerd-shim", f"{SHIM} -namespace k8s.io -address /run/k3s/x.sock"),
+        31: (30, "web", "/web --port 80"),
+        32: (31, "sh", "sh"),
+        40: (1, "containerd-shim", "/usr/bin/containerd-shim-runc-v2 -address /run/containerd/x"),
+        41: (40, "db", "/db"),
+    }
+
+    assert family(table, PLACES) == {
+        20: "k3s-server",
+        21: "containerd",
+        30: "containerd-shim",
+        31: "web",
+        32: "sh",
+    }
+
+
+def test_whoever_asks_is_never_found():
+    table = {
+        1: (0, "init", "/sbin/init"),
+        2: (1, "sh", "sh -c /var/lib/rancher/k3s/x"),
+        os.getpid(): (2, "python3", "python3 /run/k3s/x"),
+    }
+
+    assert family(table, PLACES) == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "held"),
+    [
+        ("/var/lib/kubelet/pods/x/volumes", True),
+        ("/run/k3s", True),
+        ("/run/netns/cni-0a", True),
+        ("/var/lib/kubelet2", False),
+        ("/run/netns/mine", False),
+        ("/", False),
+    ],
+)
+def test_mounts_below_its_folders_are_its_own(path, held):
+    assert PLACES.holds(path) is held
+
+
+def test_rules_of_others_stay():
+    assert without_rules(RULES) == (
+        "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp --dport 22 -j ACCEPT\nCOMMIT\n"
+    )
+    assert without_rules(without_rules(RULES)) == without_rules(RULES)
+
+
+@pytest.mark.parametrize(
+    ("name", "its"),
+    [
+        ("cni0", True),
+        ("flannel.1", True),
+        ("flannel-v6.1", True),
+        ("veth0a1b2c3d", True),
+        ("veth-mine", False),
+        ("eth0", False),
+        ("cni01", False),
+    ],
+)
+def test_links_go_by_their_names(name, its):
+    assert bool(k3sremoval._LINKS.fullmatch(name)) is its
+
+
+@pytest.fixture
+def machine(tmp_path, monkeypatch):
+    """Folders as K3s leaves them, and a machine on which nothing else of it is."""
+    places = {
+        "bin_dir": tmp_path / "bin",
+        "data_dir": tmp_path / "data",
+        "kubelet_dir": tmp_path / "kubelet",
+        "link": tmp_path / "bin" / "k3s",
+    }
+    (tmp_path / "data" / "agent" / "images").mkdir(parents=True)
+    (tmp_path / "data" / "agent" / "images" / "a.tar").write_text("x")
+    (tmp_path / "data" / "current").symlink_to("/")
+    (tmp_path / "kubelet" / "pods").mkdir(parents=True)
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "k3s-v1.34.4+k3s1").write_text("x")
+    (tmp_path / "bin" / "k3s").symlink_to("k3s-v1.34.4+k3s1")
+    (tmp_path / "bin" / "kubectl").symlink_to("k3s")
+    (tmp_path / "bin" / "ctr").symlink_to("/usr/bin/ctr")
+    (tmp_path / "bin" / "other").write_text("x")
+    monkeypatch.setattr(k3sremoval, "_FOLDERS", (str(tmp_path / "etc"),))
+    for name in ("_processes", "_mounts", "_namespaces", "_links", "_rules"):
+        monkeypatch.setattr(k3sremoval, name, lambda _: [])
+    return {key: str(value) for key, value in places.items()}
+
+
+def test_files_go_and_those_of_others_stay(machine, tmp_path):
+    seen = k3sremoval.remove(machine, dry_run=True)
+    assert (tmp_path / "data").exists()
+
+    done = k3sremoval.remove(machine)
+
+    assert seen == done
+    assert done["changed"] is True
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bin"]
+    assert sorted(path.name for path in (tmp_path / "bin").iterdir()) == ["ctr", "other"]
+    assert k3sremoval.remove(machine) == {"changed": False, "actions": []}
