@@ -29,7 +29,10 @@ _LINKS = re.compile(r"cni0|flannel[.-].*|kube-ipvs0|veth[0-9a-f]{8}")
 _RULES = re.compile(r"KUBE-|CNI-|CNI:|flannel", re.IGNORECASE)
 _NAMESPACES = "/run/netns/cni-"
 _RUN = ("/run/k3s", "/run/flannel")
-_FOLDERS = (*_RUN, "/var/lib/cni", "/etc/rancher/k3s", "/etc/rancher/node")
+# Wherever kubelet was told to be, plugins for devices find it in its usual place.
+_FOLDERS = (*_RUN, "/var/lib/cni", "/var/lib/kubelet", "/etc/rancher/k3s", "/etc/rancher/node")
+# What is above its own, if it was made for that and holds nothing else.
+_ABOVE = re.compile(r".*/(rancher|k3s|k3s/bin)")
 _LINKED = ("k3s", "kubectl", "crictl", "ctr")
 _TABLES = ("iptables", "ip6tables")
 
@@ -77,8 +80,8 @@ def remove(options: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, ob
     places = Places(**{key: str(options[key]) for key in RESET["argument_spec"]})
     done: list[str] = []
     # Each kind is looked for when those before it are gone: a mount may be held by a process.
-    for find in (_processes, _mounts, _namespaces, _links, _rules, _files):
-        for step in list(find(places)):
+    for find in (_processes, _mounts, _namespaces, _links, _rules, _files, _hollow):
+        for step in find(places):
             if not dry_run:
                 _take(step)
             done.append(step.what)
@@ -153,10 +156,14 @@ def _end(places: Places) -> None:
 
 
 def _mounts(places: Places) -> Iterator[Step]:
-    lines = (_PROC / "self" / "mounts").read_text().splitlines()
-    found = [line.split(" ")[1].replace("\\040", " ") for line in lines]
-    for path in reversed([each for each in found if places.holds(each)]):
+    for path in reversed([each for each in _mounted() if places.holds(each)]):
         yield Step(f"unmount {path}", lambda path=path: _unmount(path))  # type: ignore[misc]
+
+
+def _mounted() -> list[str]:
+    """Return where something is mounted, in the order in which that was done."""
+    lines = (_PROC / "self" / "mounts").read_text().splitlines()
+    return [line.split(" ")[1].replace("\\040", " ") for line in lines]
 
 
 def _unmount(path: str) -> None:
@@ -214,7 +221,7 @@ def _tool(name: str, places: Places) -> str | None:
 
 
 def _files(places: Places) -> Iterator[Step]:
-    for folder in (*_FOLDERS, places.data_dir, places.kubelet_dir):
+    for folder in dict.fromkeys((*_FOLDERS, places.data_dir, places.kubelet_dir)):
         if os.path.lexists(folder):
             yield Step(f"remove {folder}", lambda folder=folder: _clear(Path(folder)))  # type: ignore[misc]
     for path in _programs(places):
@@ -234,24 +241,19 @@ def _programs(places: Places) -> Iterable[Path]:
     yield from sorted(folder.glob(".k3s-bundle*"))
 
 
+def _hollow(places: Places) -> Iterator[Step]:
+    """Yield the empty folders that were made for what was removed."""
+    own = [Path(each) for each in (*_FOLDERS, places.data_dir, places.kubelet_dir)]
+    for folder in [Path(places.bin_dir), *(each.parent for each in own)]:
+        if _ABOVE.fullmatch(str(folder)) and folder.is_dir() and not any(folder.iterdir()):
+            yield Step(f"remove {folder}", folder.rmdir)
+
+
 def _clear(folder: Path) -> None:
-    """Remove a folder; what is mounted below it is not gone into."""
-    device = folder.lstat().st_dev
-    for place in sorted(_below(folder, device), key=lambda each: len(each.parts), reverse=True):
-        if place.is_dir() and not place.is_symlink():
-            place.rmdir()
-        else:
-            place.unlink()
-    folder.rmdir()
-
-
-def _below(folder: Path, device: int) -> Iterator[Path]:
-    with os.scandir(folder) as entries:
-        found = [Path(entry.path) for entry in entries]
-    for place in found:
-        status = place.lstat()
-        if status.st_dev != device:
-            raise OSError(f"{place} is still mounted")
-        yield place
-        if place.is_dir() and not place.is_symlink():
-            yield from _below(place, device)
+    """Remove a folder, unless something is still mounted in it."""
+    if mounted := sorted(each for each in _mounted() if each.startswith(f"{folder}/")):
+        raise OSError(f"{mounted[0]} is still mounted")
+    if folder.is_symlink() or not folder.is_dir():
+        folder.unlink()
+    else:
+        shutil.rmtree(folder)

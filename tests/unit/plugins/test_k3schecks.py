@@ -107,5 +107,5 @@ def _own_name():
 
 
 def test_what_is_no_address_is_said():
-    with pytest.raises(errors.CapabilityError, match=r"nowhere\.example\.invalid cannot be a node's"):
+    with pytest.raises(errors.CapabilityError, match="cannot be a node's address"):
         k3schecks.check(asked(address="nowhere.example.invalid"))

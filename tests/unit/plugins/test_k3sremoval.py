@@ -116,6 +116,20 @@ def machine(tmp_path, monkeypatch):
     return {key: str(value) for key, value in places.items()}
 
 
+def test_folders_made_for_it_go_once_they_are_empty(machine, tmp_path):
+    home = tmp_path / "rancher" / "k3s"
+    home.parent.mkdir()
+    (tmp_path / "data").rename(home)
+    machine["data_dir"] = str(home)
+    (tmp_path / "rancher" / "other").touch()
+
+    k3sremoval.remove(machine)
+    assert [path.name for path in (tmp_path / "rancher").iterdir()] == ["other"]
+
+    (tmp_path / "rancher" / "other").unlink()
+    assert k3sremoval.remove(machine)["actions"] == [f"remove {tmp_path / 'rancher'}"]
+
+
 def test_files_go_and_those_of_others_stay(machine, tmp_path):
     seen = k3sremoval.remove(machine, dry_run=True)
     assert (tmp_path / "data").exists()
