@@ -8,6 +8,8 @@ PkgctlError               1  something failed that the user can understand
 ├── VerificationFailed    4  what was measured is not what was asked for
 ├── TestbedError          1  a testbed could not be made, changed, reached or removed
 │   └── NodeLostError     1  a node is not running, so nothing can start there
+├── ClusterError          1  the Kubernetes API did not answer, or something there failed
+│   └── Refused           1  it answered that it will not
 └── PlayError             1  a playbook failed on some hosts
 """
 
@@ -75,6 +77,23 @@ class TestbedError(PkgctlError):
 
 class NodeLostError(TestbedError):
     """A node is not running, so nothing can start there."""
+
+
+class ClusterError(PkgctlError):
+    """The Kubernetes API did not answer, or something there failed."""
+
+
+class Refused(ClusterError):  # noqa: N818 - the API's answer rather than a mistake
+    """The Kubernetes API answered that it will not.
+
+    Attributes:
+        status: the code of HTTP: 403 not allowed, 404 not there, 409 in conflict, 410 too old …
+    """
+
+    def __init__(self, message: str, *, status: int) -> None:
+        """Keep the API's words, and the code."""
+        self.status = status
+        super().__init__(message)
 
 
 class PlayError(PkgctlError):

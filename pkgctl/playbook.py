@@ -48,6 +48,7 @@ def play(
     limit: str | None = None,
     check: bool = False,
     strict: bool = True,
+    told: Callable[[str], None] | None = None,
     runner: Runner | None = None,
 ) -> Play:
     """Play ``ansible/<playbook>`` on a testbed.
@@ -60,6 +61,7 @@ def play(
         limit: only these hosts.
         check: only say what would change.
         strict: take a failure for an error; else it is told in the value.
+        told: hears the name of each task when it begins.
         runner: what runs a playbook, as ``ansible_runner.run`` does.
 
     Raises:
@@ -72,10 +74,23 @@ def play(
             options["limit"] = limit
         if check:
             options["cmdline"] = "--check --diff"
+        if told is not None:
+            options["event_handler"] = _teller(told)
         found = _read(playbook, (runner or _ansible_runner())(**options))
     if found.failures and strict:
         raise PlayError(playbook, found.failures)
     return found
+
+
+def _teller(told: Callable[[str], None]) -> Callable[[Mapping[str, Any]], bool]:
+    """Return what hears events from the runner, and keeps all of them."""
+
+    def hear(event: Mapping[str, Any]) -> bool:
+        if event["event"] == "playbook_on_task_start":
+            told(str(event.get("event_data", {}).get("name", "")))
+        return True
+
+    return hear
 
 
 def _ansible_runner() -> Runner:

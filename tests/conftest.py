@@ -21,6 +21,7 @@ settings.register_profile(
 settings.load_profile("steady")
 
 
+@pytest.hookimpl(trylast=True)  # after -m: what is not to run needs nothing
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     marked = [item for item in items if item.get_closest_marker("root")]
     lacking = what_root_tests_lack() if marked else ""
@@ -28,9 +29,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.skip(reason=lacking))
     for item in items:
         marker = item.get_closest_marker("vm")
-        if marker is not None and (reason := needs.lacking(*marker.args)):
-            if os.environ.get(needs.INSIST):
-                pytest.exit(f"{item.name}: {reason}", returncode=3)
+        reason = needs.lacking(*marker.args) if marker else ""
+        marker = item.get_closest_marker("kubernetes")
+        reason = reason or (needs.lacking_kubernetes(*marker.args) if marker else "")
+        if reason and os.environ.get(needs.INSIST):
+            pytest.exit(f"{item.name}: {reason}", returncode=3)
+        if reason:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 

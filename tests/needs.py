@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What tests with virtual machines need, by name, and what of it this machine lacks."""
+"""What tests with virtual machines or Kubernetes need, by name, and what this machine lacks."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import shutil
 from functools import cache
 from pathlib import Path
+
+from tests.kubernetes import assets
 
 # Set to anything, it makes what is missing a failure.
 INSIST = "PKGCTL_TESTS_INSIST"
@@ -37,6 +39,21 @@ def lacking(*needs: str) -> str:
     missing = [] if os.geteuid() == 0 else ["root"]
     for need in needs:
         missing += _pulumi() if need == "pulumi" else _programs(_PROGRAMS[need])
+    return f"needs {', '.join(missing)}" if missing else ""
+
+
+@cache
+def lacking_kubernetes(*needs: str) -> str:
+    """Return what this machine lacks of a Kubernetes, for people; nothing if it has all.
+
+    What takes minutes to build is built where a machine is asked for everything, and only there.
+
+    Args:
+        needs: some of control-plane, kwok, node.
+    """
+    missing = assets.lacking(*needs)
+    if not missing and not assets.ready() and not (os.environ.get(INSIST) or os.environ.get("CI")):
+        missing = ["the programs of Kubernetes, which ./run test kubernetes builds once"]
     return f"needs {', '.join(missing)}" if missing else ""
 
 

@@ -33,6 +33,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "perturb": ("perturb", "Disturb links, capacity or disks of a running testbed."),
     "heal": ("perturb", "Take disturbances away again."),
     "verify": ("verify", "Say whether the nodes and links are what was asked for."),
+    "cluster": ("cluster", "Have Kubernetes on the nodes, and schedule its pods."),
     "experiment": ("experiment", "Run a whole experiment and write its report."),
     "report": ("experiment", "Write the report of a run again."),
     "compare": ("experiment", "Compare two runs."),

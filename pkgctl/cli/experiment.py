@@ -12,13 +12,14 @@ import click
 from pkgctl.cli.text import as_json, output_option
 
 if TYPE_CHECKING:
-    from pkgctl.experiment.lab import Maker
+    from pkgctl.experiment.lab import Cluster, Maker
     from pkgctl.experiment.runner import Ending, Options
     from pkgctl.local.paths import Paths
     from pkgctl.spec import Experiment
 
 RESULTS = Path("results")
 INTERRUPTED = 130
+EXISTING = "existing"
 FOLDER = click.Path(path_type=Path)
 
 
@@ -44,10 +45,19 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--name", "testbed", metavar="TESTBED", help="The testbed to run on, or to make.")
 @click.option(
     "--provider",
-    type=click.Choice(["local", "libvirt"]),
-    help="What a testbed's nodes are made of that is not up.  [default: local]",
+    type=click.Choice(["local", "libvirt", "existing"]),
+    help="What a testbed's nodes are made of that is not up; or one that is up, and is a "
+    "Kubernetes cluster as well.  [default: local]",
 )
 @click.option("--host", "hosts", multiple=True, metavar="URI", help="A libvirt host for them.")
+@click.option(
+    "--kubeconfig",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With existing: the way to the cluster; else the one that was installed on the testbed.",
+)
+@click.option("--context", "cluster_context", metavar="NAME", help="Which context of that file.")
+@click.option("--image", metavar="NAME", help="With existing: the image that pods are made of.")
 @output_option
 @click.pass_context
 def experiment(
@@ -63,6 +73,9 @@ def experiment(
     testbed: str | None,
     provider: str | None,
     hosts: tuple[str, ...],
+    kubeconfig: Path | None,
+    cluster_context: str | None,
+    image: str | None,
     output: str,
 ) -> None:
     """Run the experiment NAME: a file, or one that comes with pkgctl.
@@ -74,6 +87,7 @@ def experiment(
       pkgctl experiment trace.yaml --set trace=requests.csv
       pkgctl experiment scaling --resume
       pkgctl experiment scaling --provider libvirt --name lab
+      pkgctl experiment node-loss --provider existing --name lab
     """  # noqa: D301 - the \b keeps click from filling the lines
     from pkgctl import spec
     from pkgctl.experiment import demand
@@ -82,11 +96,12 @@ def experiment(
     if repeats is not None:
         settings = (*settings, f"repeats={repeats}")
     found = spec.load(name, settings)
-    demand.check(found)
+    demand.check(found, on_kubernetes=provider == EXISTING)
     place, maker = _testbed(testbed, provider, hosts)
+    cluster = _cluster(place, provider, kubeconfig, cluster_context, image)
     run = _find(results, found.head.name, resume)
     command = " ".join(["pkgctl", *sys.argv[1:]])
-    options = Options(results, place, maker, keep, force, run, command)
+    options = Options(results, place, maker, cluster, keep, force, run, command)
     plan = _plan(found, options)
     if dry_run:
         click.echo(as_json(plan) if output == "json" else "\n".join(plan["outline"]))
@@ -101,9 +116,9 @@ def _testbed(
     """Return the places of the testbed, and what makes it if it has to be made of machines."""
     from pkgctl.remote import places
 
-    if provider is None:
+    if provider in (None, EXISTING):
         if hosts:
-            raise click.UsageError("--host has no effect on local nodes; add --provider libvirt")
+            raise click.UsageError("--host has no effect here; it needs --provider libvirt")
         return places.find(name), None
     places.refuse_taken(name, provider)
     if provider == "local":
@@ -113,6 +128,25 @@ def _testbed(
 
     place = places.places(name)
     return place, infra.Making(place, wish.hosts(hosts), lambda line: click.echo(line, err=True))
+
+
+def _cluster(
+    place: Paths,
+    provider: str | None,
+    kubeconfig: Path | None,
+    context: str | None,
+    image: str | None,
+) -> Cluster | None:
+    """Return the cluster that runs the jobs, if the testbed is one."""
+    if provider != EXISTING:
+        if kubeconfig or context or image:
+            raise click.UsageError(
+                "--kubeconfig, --context and --image are about a cluster; add --provider existing"
+            )
+        return None
+    from pkgctl.cluster.existing import Existing
+
+    return Existing(place, kubeconfig, context, image)
 
 
 def _find(results: Path, name: str, resume: str | None) -> Path | None:

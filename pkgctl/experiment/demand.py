@@ -15,6 +15,7 @@ from pkgctl.errors import SpecError
 from pkgctl.experiment import plan
 from pkgctl.experiment.plan import Run
 from pkgctl.scheduling import provisioning
+from pkgctl.scheduling.delegated import KUBE_SCHEDULER
 from pkgctl.scheduling.job import Artifact, Job, JobClass
 from pkgctl.scheduling.resources import Resources
 from pkgctl.spec import Experiment
@@ -116,15 +117,23 @@ def build(run: Run, experiment: Experiment) -> Demand:
     )
 
 
-def check(experiment: Experiment) -> None:
+def check(experiment: Experiment, *, on_kubernetes: bool = False) -> None:
     """Refuse an experiment whose traces cannot be read, before anything is made for it.
+
+    Args:
+        experiment: the experiment.
+        on_kubernetes: whether it runs where Kubernetes' own scheduler may decide.
 
     Raises:
         SpecError: with the file and the line at fault.
     """
     for run in plan.runs(experiment)[: len(experiment.cells)]:
-        if not (found := build(run, experiment)).requests and not found.submissions:
+        found = build(run, experiment)
+        if not found.requests and not found.submissions:
             raise SpecError("no request and no job arrives", file=experiment.file, key=run.cell.id)
+        if KUBE_SCHEDULER in found.schedulers and not on_kubernetes:
+            reason = f"{KUBE_SCHEDULER} decides on Kubernetes only: add --provider existing"
+            raise SpecError(reason, file=experiment.file, key=run.cell.id)
 
 
 class _Maker:

@@ -30,6 +30,16 @@ class Maker(Protocol):
         """Take it down."""
 
 
+class Cluster(Protocol):
+    """A testbed that is up, whose nodes are a cluster that runs the jobs."""
+
+    def check(self) -> None:
+        """Refuse what cannot run an experiment."""
+
+    def backend(self, paths: Paths, *, renew: bool = False) -> LocalBackend:
+        """Return what runs jobs there."""
+
+
 class Wishes(Protocol):
     """What decides about the testbed."""
 
@@ -37,6 +47,8 @@ class Wishes(Protocol):
     def paths(self) -> Paths: ...  # noqa: D102 - the names say it
     @property
     def maker(self) -> Maker | None: ...  # noqa: D102
+    @property
+    def cluster(self) -> Cluster | None: ...  # noqa: D102
     @property
     def keep(self) -> bool: ...  # noqa: D102
     @property
@@ -51,6 +63,9 @@ def testbed_of(topology: Topology, wishes: Wishes, interruption: Interruption) -
         PkgctlError: if it cannot be had.
     """
     paths = wishes.paths
+    if wishes.cluster is not None:
+        yield Outcome(changed=False)
+        return
     if paths.state.exists():
         yield paths.reach().bring(topology)
         return
@@ -70,10 +85,11 @@ def check_fit(topology: Topology, wishes: Wishes) -> None:
     Raises:
         SpecError: with what to do about it.
         MissingCapability: if this user may not have testbeds.
+        TestbedError, ClusterError: if it has to be up and be a cluster, and is not.
     """
     paths = wishes.paths
     paths.reach().require()
-    if not paths.state.exists():
+    if wishes.cluster is None and not paths.state.exists():
         return
     state = read_state(paths)
     if not Topology.from_dict(state["topology"]).is_like(topology):
@@ -81,8 +97,13 @@ def check_fit(topology: Topology, wishes: Wishes) -> None:
             f"testbed {paths.name!r} is up with topology {state['topology']['name']}, and "
             f"{topology.name} is needed; take another name with --name, or run pkgctl down"
         )
-    if wishes.force:
-        return
+    if wishes.cluster is not None:
+        wishes.cluster.check()
+    if not wishes.force:
+        _check_quiet(paths)
+
+
+def _check_quiet(paths: Paths) -> None:
     if layers := disturb.in_force(paths):
         raise SpecError(
             f"testbed {paths.name!r} is disturbed by {', '.join(layers)}; run pkgctl heal, or "
@@ -109,14 +130,15 @@ def _disturbs(labels: object, has_ended: bool) -> bool:
 class Lab:
     """The backend, the sampler and the armed timelines of a testbed."""
 
-    def __init__(self, paths: Paths, artifacts: Path) -> None:
+    def __init__(self, paths: Paths, artifacts: Path, cluster: Cluster | None = None) -> None:
         self._paths = paths
+        self._make = cluster.backend if cluster is not None else LocalBackend
         self._artifacts = artifacts
         self._armed: dict[str, str] = {}
         self._open()
 
     def _open(self) -> None:
-        self.backend = LocalBackend(self._paths, renew=True)
+        self.backend = self._make(self._paths, renew=True)
         self.samples = self.backend.samples(self.backend.reach.sampling)
         # What an experiment that was killed has left behind.
         self.backend.remove(

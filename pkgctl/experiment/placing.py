@@ -33,8 +33,8 @@ class Host(Protocol):
     ) -> None:
         """Start a job on a node."""
 
-    def stop(self, job: str, *, grace: float) -> None:
-        """Tell a job to end."""
+    def displace(self, job: str) -> None:
+        """End a job for the sake of another."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Entry:
         phase: "deploy" before the load begins, "scale" after, "replace" for a replica that takes
             the place of one whose node was lost.
         submitted: when it was submitted (CLOCK_MONOTONIC).
-        node: where it was placed.
+        node: where it was placed; empty as long as another is to decide that.
         state: what the backend told last.
         verdict: why it has no place: "waiting" or "rejected"; empty once it has one.
         reason: the scheduler's words for that.
@@ -117,7 +117,8 @@ class Placer:
         entry = self.entries.get(state.id)
         if entry is None:
             return False
-        self.entries[state.id] = replace(entry, state=state)
+        # Where it is decided elsewhere, the state is the first to tell the node.
+        self.entries[state.id] = replace(entry, state=state, node=state.node or entry.node)
         return True
 
     def withdraw(self, job: str) -> None:
@@ -163,7 +164,7 @@ class Placer:
     def _displace(self, victim: str, queue: list[str]) -> None:
         """Stop a job and put it back into the queue; what displaces it is offered again then."""
         entry = self.entries[victim]
-        self._host.stop(victim, grace=0.0)
+        self._host.displace(victim)
         again = replace(entry.job, id=f"{victim}-again")
         self.entries[again.id] = Entry(again, entry.service, entry.phase, entry.submitted)
         queue.append(again.id)

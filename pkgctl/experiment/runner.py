@@ -20,7 +20,7 @@ from pkgctl.errors import PkgctlError, VerificationFailed
 from pkgctl.experiment import plan, precondition, record, resume, windows
 from pkgctl.experiment.folder import FAILED, Folder, create
 from pkgctl.experiment.interruption import Interrupted, Interruption
-from pkgctl.experiment.lab import Lab, Maker, check_fit, testbed_of
+from pkgctl.experiment.lab import Cluster, Lab, Maker, check_fit, testbed_of
 from pkgctl.experiment.plan import Run
 from pkgctl.experiment.progress import Progress, show_seconds
 from pkgctl.experiment.trial import Outcome, Trial
@@ -38,6 +38,7 @@ class Options:
         results: the folder in which the run's folder is made.
         paths: the testbed to run on; it is made if it is not up.
         maker: what makes it, if it is not made of nodes on this machine.
+        cluster: what runs the jobs, if the testbed is up as a cluster; it is used as it is.
         keep: leave a testbed up that the experiment made.
         force: run on a testbed that is in use or not as asked, and go on with a run whose inputs
             changed.
@@ -48,6 +49,7 @@ class Options:
     results: Path
     paths: Paths
     maker: Maker | None = None
+    cluster: Cluster | None = None
     keep: bool = False
     force: bool = False
     resume: Path | None = None
@@ -135,7 +137,7 @@ class _Session:
         if not todo:
             return "complete"
         with self._testbed(), self._lab() as lab:
-            self._folder.set(**lab.backend.reach.facts(lab.backend.state, self._folder.record))
+            self._folder.set(**lab.backend.facts(self._folder.record))
             precondition.check_drift(
                 lab.backend, self._folder, self._progress, force=self._options.force
             )
@@ -167,7 +169,7 @@ class _Session:
 
     @contextlib.contextmanager
     def _lab(self) -> Iterator[Lab]:
-        lab = Lab(self._options.paths, self._artifacts)
+        lab = Lab(self._options.paths, self._artifacts, self._options.cluster)
         try:
             yield lab
         finally:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pkgctl.errors import PkgctlError, TestbedError
+from pkgctl.errors import ClusterError, PkgctlError, TestbedError
 from pkgctl.experiment import demand, plan, tables
 from pkgctl.experiment.clients import Clients
 from pkgctl.experiment.placing import Entry, Placer
@@ -21,7 +21,7 @@ from pkgctl.experiment.plan import Run
 from pkgctl.local.backend import LocalBackend
 from pkgctl.local.streams import Samples
 from pkgctl.scheduling import registry
-from pkgctl.scheduling.backend import Event, JobState, LayerEvent, NodeEvent
+from pkgctl.scheduling.backend import Event, JobState, LayerEvent, NodeEvent, NoticeEvent
 from pkgctl.scheduling.provisioning import Evict, Prefetch
 from pkgctl.spec import Experiment
 
@@ -60,7 +60,7 @@ class Trial:
         self._samples = samples
         self._timeline = timeline
         self._demand = demand.build(run, experiment)
-        schedulers = {name: registry.scheduler(name) for name in self._demand.schedulers}
+        schedulers = {name: registry.decider(name) for name in self._demand.schedulers}
         self._placer = Placer(backend, schedulers, plan.stream(run.seed, "placing"))
         self._clients = Clients(backend, self._demand.requests)
         self._leaving: set[str] = set()
@@ -204,12 +204,14 @@ class Trial:
             self._hear_layer(event)
         elif isinstance(event, NodeEvent):
             self._hear_node(event)
+        elif isinstance(event, NoticeEvent):
+            self._hear_notice(event)
         elif self._placer.note(event):
             self._hear_job(event)
 
     def _hear_job(self, state: JobState) -> None:
         service = self._placer.entries[state.id].service
-        if service in self._demand.services and self._t0 and (state.is_ready or state.has_ended):
+        if service in self._demand.services and self._t0 and _was_ready(state):
             self._tell_endpoints(service)
         if state.lost and service in self._demand.services and state.id not in self._leaving:
             self._event("replace", service, state.node, state.id)
@@ -220,6 +222,12 @@ class Trial:
     def _hear_node(self, event: NodeEvent) -> None:
         kind = "node-back" if event.is_ready else "node-lost"
         self._event(kind, event.node, event.node, event.health, event.actual)
+        if event.is_ready and self._placer.has_waiting:
+            self._placer.dispatch()
+
+    def _hear_notice(self, event: NoticeEvent) -> None:
+        kind = "kubernetes-ready" if event.is_ready else "kubernetes-notready"
+        self._event(kind, event.node, event.node, event.reason, event.actual)
         if event.is_ready and self._placer.has_waiting:
             self._placer.dispatch()
 
@@ -268,7 +276,7 @@ class Trial:
 
     def _tidy(self) -> None:
         ours = [*self._placer.entries, *self._clients.jobs]
-        with contextlib.suppress(TestbedError):
+        with contextlib.suppress(TestbedError, ClusterError):
             self._backend.remove([job for job in ours if job in self._backend.jobs])
         self._clients.clean()
 
@@ -298,6 +306,11 @@ class Trial:
 
 def _has_ended(entry: Entry) -> bool:
     return entry.state is not None and entry.state.has_ended
+
+
+def _was_ready(state: JobState) -> bool:
+    """Whether a replica serves, or did: one may stop to for a while."""
+    return state.is_ready or state.has_ended or "ready" in state.stamps
 
 
 def _complaint(entry: Entry) -> str:

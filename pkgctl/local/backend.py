@@ -69,6 +69,10 @@ class LocalBackend:
         self._events.close()
         self._agent.close()
 
+    def facts(self, record: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is to be said of the nodes in a run's record, beside what it says."""
+        return self.reach.facts(self.state, record)
+
     # What schedulers and experiments know.
 
     def view(self) -> ClusterView:
@@ -94,12 +98,12 @@ class LocalBackend:
         """
         port = None if job.work is not None else self._free_port(node)
         noted = {"class": str(job.job_class), "port": port, **(labels or {})}
-        argv = self._service(job, port) if port is not None else self._batch(job)
+        name, options = self._words(job, port)
         try:
             self.launch(
                 job.id,
                 node,
-                argv,
+                [*self.program(name), *options],
                 cpu=job.resources.cpu or None,
                 memory=job.resources.memory or None,
                 artifact=self._source(job.artifact),
@@ -131,6 +135,10 @@ class LocalBackend:
         """Tell a job to end, and kill it after some seconds; returns before it has ended."""
         self._agent.call("job-stop", id=job, grace=grace)
 
+    def displace(self, job: str) -> None:
+        """End a job for the sake of another; returns before it has ended."""
+        self.stop(job, grace=0.0)
+
     def event(self, until: float | None) -> Event | None:
         """Return the next event, or None if none came by a time."""
         if self._backlog:
@@ -139,12 +147,18 @@ class LocalBackend:
 
     def _next_event(self, until: float | None) -> Event | None:
         while (message := self._events.next(until)) is not None:
-            if message["event"] == "job" and not self._is_stale(message):
-                return self._note(message)
-            if message["event"] == "layer":
-                return _layer_event(message)
-            if message["event"] == "node":
-                return NodeEvent(message["node"], message["health"], message["mono"])
+            if (event := self._event_of(message)) is not None:
+                return event
+        return None
+
+    def _event_of(self, message: Mapping[str, Any]) -> Event | None:
+        """Take in a message; return the event that it is for others, if it is one."""
+        if message["event"] == "job" and not self._is_stale(message):
+            return self._note(message)
+        if message["event"] == "layer":
+            return _layer_event(message)
+        if message["event"] == "node":
+            return NodeEvent(message["node"], message["health"], message["mono"])
         return None
 
     # What a testbed can do beside.
@@ -257,17 +271,17 @@ class LocalBackend:
         taken = {job.labels.get("port") for job in self.jobs.values() if job.node == node}
         return next(port for port in range(FIRST_PORT, 2**16) if port not in taken)
 
-    def _service(self, job: Job, port: int) -> list[str]:
-        return [*self.program("service"), "--port", str(port), "--memory", str(_touched(job))]
-
-    def _batch(self, job: Job) -> list[str]:
-        argv = [*self.program("batch"), "--cpu", str(job.work), "--memory", str(_touched(job))]
+    def _words(self, job: Job, port: int | None) -> tuple[str, list[str]]:
+        """Return which of our programs a job is, and the program's options."""
+        if port is not None:
+            return "service", ["--port", str(port), "--memory", str(_touched(job))]
+        words = ["--cpu", str(job.work), "--memory", str(_touched(job))]
         if job.in_bytes:
-            argv += ["--in", f"{self._store(job.origin)}/artifacts/{job.id}?bytes={job.in_bytes}"]
+            words += ["--in", f"{self._store(job.origin)}/artifacts/{job.id}?bytes={job.in_bytes}"]
         if job.out_bytes:
             url = f"{self._store(job.origin)}/objects/{job.id}"
-            argv += ["--out", url, "--out-bytes", str(job.out_bytes)]
-        return argv
+            words += ["--out", url, "--out-bytes", str(job.out_bytes)]
+        return "batch", words
 
     def _source(self, artifact: Artifact | None) -> Message | None:
         """Return from where an artifact comes, as the agent wants to know it."""

@@ -62,6 +62,10 @@ class Stream:
             raise TestbedError("the agent of the testbed hung up")
         return message
 
+    def put(self, message: Message) -> None:
+        """Have somebody else's message come among the agent's; from any thread."""
+        self._messages.put(message)
+
     def waiting(self) -> Iterator[Message]:
         """Yield the messages that have come."""
         with contextlib.suppress(queue.Empty):

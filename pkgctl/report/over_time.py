@@ -14,6 +14,7 @@ from pkgctl.measure.evaluation import Evaluation
 from pkgctl.measure.latency import with_latency
 from pkgctl.measure.record import Cell, Scalar, Window
 from pkgctl.measure.statistics import nearest_rank
+from pkgctl.report import notices
 from pkgctl.report.figures import (
     Axis,
     Figure,
@@ -95,19 +96,26 @@ def latency_over_time(evaluation: Evaluation, plan: Plan, service: str) -> Figur
     lines = [[_line(requests, *each, width) for each in cells] for _, cells in shown]
     chosen = axis([value for group in lines for line in group for value in _extent(line)], "s")
     windows = _windows(evaluation)
+    marks = [_marks(evaluation, cells, duration) for _, cells in shown]
     drawn = [
-        _panel(f"time-{service}-{at}", title, group, chosen, windows, duration)
-        for at, ((title, _), group) in enumerate(zip(shown, lines, strict=True))
+        _panel(f"time-{service}-{at}", title, lines[at], chosen, windows, marks[at], duration)
+        for at, (title, _) in enumerate(shown)
     ]
     return Figure(
         id=f"time-{service}",
         title=f"Latency of {service} over time",
-        caption=_caption(width, len(shown), len(panels), windows),
+        caption=_caption(width, len(shown), len(panels), windows) + notices.sentence(marks),
         panels=drawn,
         legend=_legend(lines),
         headers=("cell", "time", "requests", "p50", "p95"),
         rows=[*_rows(shown, lines)],
     )
+
+
+def _marks(
+    evaluation: Evaluation, cells: Sequence[tuple[str, int, Cell]], duration: float
+) -> list[notices.Mark]:
+    return notices.marks(evaluation.results.events, [cell.id for *_, cell in cells], duration)
 
 
 def _caption(width: float, shown: int, panels: int, windows: Sequence[Window]) -> str:
@@ -190,6 +198,7 @@ def _panel(
     lines: Sequence[Line],
     chosen: Axis,
     windows: Sequence[Window],
+    marks: Sequence[notices.Mark],
     duration: float,
 ) -> Panel:
     traces = [trace for line in lines for trace in _traces(line, chosen)]
@@ -200,8 +209,8 @@ def _panel(
             "ticksuffix": " s",
             "title": {"text": "time after the start of load"},
         },
-        "shapes": [_shade(window, duration) for window in windows],
-        "annotations": [_name(window, duration) for window in windows],
+        "shapes": [*(_shade(window, duration) for window in windows), *notices.lines(marks)],
+        "annotations": [*(_name(window, duration) for window in windows), *notices.names(marks)],
     }
     return Panel(name, title, _describe(title, lines), traces, layout)
 

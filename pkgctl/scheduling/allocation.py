@@ -15,6 +15,7 @@ The highest score wins. Among equals each is equally likely, drawn from the gene
 from __future__ import annotations
 
 import random
+from bisect import bisect_left, insort
 from collections.abc import Callable, Sequence
 
 from pkgctl.scheduling.decision import Decision
@@ -22,10 +23,10 @@ from pkgctl.scheduling.job import Job
 from pkgctl.scheduling.placing import (
     Choose,
     Room,
+    Rooms,
     place_each,
-    scored_memory,
-    scored_millicores,
 )
+from pkgctl.scheduling.resources import scored_memory, scored_millicores
 from pkgctl.scheduling.view import ClusterView
 
 HIGHEST_SCORE = 100
@@ -76,9 +77,53 @@ class MostAllocated:
 
 
 def _highest(score: Score, rng: random.Random) -> Choose:
-    def choose(job: Job, rooms: Sequence[Room]) -> Room:
-        scores = [node_score(score, job, room) for room in rooms]
-        top = max(scores)
-        return rng.choice([room for room, own in zip(rooms, scores, strict=True) if own == top])
+    """Return what picks from the rooms with the highest score, each equally likely."""
+    tops: dict[tuple[Rooms, int, int], Ranking] = {}
+
+    def choose(job: Job, rooms: Rooms) -> Room:
+        kind = (rooms, scored_millicores(job.resources), scored_memory(job.resources))
+        ranking = tops.get(kind)
+        if ranking is None:
+            ranking = tops[kind] = Ranking(rooms, lambda room: node_score(score, job, room))
+        return rooms.every[rng.choice(ranking.best())]
 
     return choose
+
+
+class Ranking:
+    """The scores of rooms for jobs that ask for the same, brought up to date where rooms changed.
+
+    It holds positions among all rooms, those with one score together and in ascending order, so
+    that the draw among equals is the one among rooms in the view's order.
+    """
+
+    def __init__(self, rooms: Rooms, rate: Callable[[Room], int]) -> None:
+        self._rooms, self._rate = rooms, rate
+        self._scores: dict[int, int] = {}
+        self._equals: dict[int, list[int]] = {}
+        self._seen = len(rooms.taken)
+        for at in rooms.order:
+            self._add(at)
+
+    def best(self) -> Sequence[int]:
+        """Return the positions of the rooms with the highest score."""
+        rooms = self._rooms
+        for at in set(rooms.taken[self._seen :]):
+            self._refresh(at)
+        self._seen = len(rooms.taken)
+        return self._equals[max(self._equals)]
+
+    def _add(self, at: int) -> None:
+        score = self._scores[at] = self._rate(self._rooms.every[at])
+        insort(self._equals.setdefault(score, []), at)
+
+    def _refresh(self, at: int) -> None:
+        if at not in self._scores:
+            return
+        score = self._scores.pop(at)
+        equals = self._equals[score]
+        del equals[bisect_left(equals, at)]
+        if not equals:
+            del self._equals[score]
+        if self._rooms.has(at):
+            self._add(at)

@@ -94,7 +94,24 @@ class NodeEvent:
         return self.health == "running"
 
 
-Event = JobState | LayerEvent | NodeEvent
+@dataclass(frozen=True, slots=True)
+class NoticeEvent:
+    """What Kubernetes noticed of a node, which may be long after it happened.
+
+    Attributes:
+        node: the node.
+        is_ready: whether Kubernetes takes it for ready now.
+        reason: in words.
+        actual: when we were told, on the backend's clock.
+    """
+
+    node: str
+    is_ready: bool
+    reason: str
+    actual: float
+
+
+Event = JobState | LayerEvent | NodeEvent | NoticeEvent
 
 
 class Backend(Protocol):

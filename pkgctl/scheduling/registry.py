@@ -13,6 +13,7 @@ from typing import Any
 from pkgctl.errors import SpecError, nearest
 from pkgctl.scheduling.allocation import LeastAllocated, MostAllocated
 from pkgctl.scheduling.decision import Scheduler
+from pkgctl.scheduling.delegated import KUBE_SCHEDULER, Delegated
 from pkgctl.scheduling.nearest import Nearest
 from pkgctl.scheduling.provisioning import Cold, Prefetched, Provisioner
 from pkgctl.scheduling.turns import Random, RoundRobin
@@ -25,6 +26,20 @@ SCHEDULERS: Mapping[str, Callable[[], Scheduler]] = {
     "nearest": Nearest,
 }
 PROVISIONERS: Mapping[str, Callable[[], Provisioner]] = {"cold": Cold, "prefetched": Prefetched}
+
+
+def decider(name: str) -> Scheduler:
+    """Return what decides in an experiment: a scheduler, or who leaves it to Kubernetes.
+
+    Raises:
+        SpecError: if there is none of that name.
+    """
+    if name == KUBE_SCHEDULER:
+        return Delegated()
+    known = [*SCHEDULERS, KUBE_SCHEDULER]
+    if ":" not in name and name not in known:
+        raise SpecError(f"no scheduler is called {name!r}; {nearest(name, known)}")
+    return scheduler(name)
 
 
 def scheduler(name: str) -> Scheduler:

@@ -7,6 +7,11 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+# What a job that asks for nothing counts for in scores, in millicores and bytes; kube-scheduler's
+# DefaultMilliCPURequest and DefaultMemoryRequest (pkg/scheduler/util/pod_resources.go).
+DEFAULT_MILLICORES = 100
+DEFAULT_MEMORY_BYTES = 200 * 2**20
+
 
 @dataclass(frozen=True, slots=True)
 class Resources:
@@ -48,3 +53,13 @@ def total(amounts: Iterable[Resources]) -> Resources:
         memory += amount.memory
         disk += amount.disk
     return Resources(millicores / 1000, memory, disk)
+
+
+def scored_millicores(asked: Resources) -> int:
+    """Return the CPU that a job counts for in scores."""
+    return asked.millicores or DEFAULT_MILLICORES
+
+
+def scored_memory(asked: Resources) -> int:
+    """Return the memory in bytes that a job counts for in scores."""
+    return asked.memory or DEFAULT_MEMORY_BYTES

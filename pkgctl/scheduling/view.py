@@ -10,7 +10,7 @@ from functools import cached_property
 
 from pkgctl.nodeside import Quality
 from pkgctl.scheduling.job import JobClass
-from pkgctl.scheduling.resources import Resources, total
+from pkgctl.scheduling.resources import Resources, scored_memory, scored_millicores, total
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,7 @@ class NodeView:
         ready: whether it can take jobs.
         artifacts: the names of the artifacts that it holds.
         jobs: what is placed on it, whether started or not.
+        slots: how many jobs may be on it together; None is any number.
     """
 
     name: str
@@ -49,11 +50,18 @@ class NodeView:
     ready: bool = True
     artifacts: frozenset[str] = frozenset()
     jobs: tuple[PlacedJob, ...] = ()
+    slots: int | None = None
 
     @cached_property
     def requested(self) -> Resources:
         """What the jobs on the node have asked for, together."""
         return total(job.resources for job in self.jobs)
+
+    @cached_property
+    def scored(self) -> tuple[int, int]:
+        """What they count for in scores together: millicores, and bytes of memory."""
+        asked = [job.resources for job in self.jobs]
+        return sum(map(scored_millicores, asked)), sum(map(scored_memory, asked))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,7 @@ def check_body(body: Body, nodes: Nodes, *, file: Path) -> None:
     _check_active(body)
     _check_perturbations(body, nodes)
     for steps, place in _places(body):
-        _check_decider((*steps, "scheduler"), place.scheduler, registry.scheduler)
+        _check_decider((*steps, "scheduler"), place.scheduler, registry.decider)
         _check_decider((*steps, "provision"), place.provision, registry.provisioner)
     for steps, choice in _choices(body):
         _check_choice(steps, choice, nodes)

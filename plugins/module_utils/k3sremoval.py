@@ -28,6 +28,7 @@ _PATIENCE = 10.0
 _LINKS = re.compile(r"cni0|flannel[.-].*|kube-ipvs0|veth[0-9a-f]{8}")
 _RULES = re.compile(r"KUBE-|CNI-|CNI:|flannel", re.IGNORECASE)
 _NAMESPACES = "/run/netns/cni-"
+_SETTINGS = "/proc/sys/"
 _RUN = ("/run/k3s", "/run/flannel")
 # Wherever kubelet was told to be, plugins for devices find it in its usual place.
 _FOLDERS = (*_RUN, "/var/lib/cni", "/var/lib/kubelet", "/etc/rancher/k3s", "/etc/rancher/node")
@@ -56,11 +57,11 @@ class Places:
     link: str
 
     def holds(self, path: str) -> bool:
-        """Return whether a path is below what goes with K3s."""
+        """Return whether a path is below what goes with K3s, or stands in for a setting."""
         return any(
             path == each or path.startswith(f"{each}/")
             for each in (*_FOLDERS, self.data_dir, self.kubelet_dir)
-        ) or path.startswith(_NAMESPACES)
+        ) or path.startswith((_NAMESPACES, _SETTINGS))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ def _take(step: Step) -> None:
 
 
 def _processes(places: Places) -> Iterator[Step]:
-    found = family(_table(), places)
+    found = family(_table(), places, _is_here)
     if found:
         names = sorted({name for _, name in found.items()})
         yield Step(f"end {len(found)} processes ({', '.join(names)})", lambda: _end(places))
@@ -113,12 +114,25 @@ def _table() -> dict[int, tuple[int, str, str]]:
     return table
 
 
-def family(table: Mapping[int, tuple[int, str, str]], places: Places) -> dict[int, str]:
+def _is_here(pid: int) -> bool:
+    """Whether a process is in our network: nodes of one machine see each other's processes."""
+    try:
+        return (_PROC / str(pid) / "ns" / "net").readlink() == (_PROC / "self/ns/net").readlink()
+    except OSError:
+        return False
+
+
+def family(
+    table: Mapping[int, tuple[int, str, str]],
+    places: Places,
+    is_here: Callable[[int], bool] = lambda _: True,
+) -> dict[int, str]:
     """Return the processes of K3s by id, each with its name: its own, shims, and all below them.
 
     Args:
         table: parent, name and command line of each process.
         places: where K3s is.
+        is_here: whether a process is this node's; those below one of K3s's need not be.
     """
     marks = (f"{places.data_dir}/", f"{places.bin_dir}/k3s-", "/run/k3s/")
     roots = {
@@ -128,7 +142,7 @@ def family(table: Mapping[int, tuple[int, str, str]], places: Places) -> dict[in
         or name in ("k3s-server", "k3s-agent")
         or any(mark in line.split(" -- ")[0] for mark in marks)
     }
-    roots -= _ancestors(table, os.getpid())
+    roots = {pid for pid in roots if is_here(pid)} - _ancestors(table, os.getpid())
     found: dict[int, str] = {}
     while roots:
         found |= {pid: table[pid][1] for pid in roots}
@@ -146,7 +160,7 @@ def _ancestors(table: Mapping[int, tuple[int, str, str]], pid: int) -> set[int]:
 
 def _end(places: Places) -> None:
     deadline = time.monotonic() + _PATIENCE
-    while left := family(_table(), places):
+    while left := family(_table(), places, _is_here):
         if time.monotonic() > deadline:
             raise DisturbanceError(f"processes {sorted(left)[:5]} of K3s do not end")
         for pid in left:

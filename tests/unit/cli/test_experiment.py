@@ -154,3 +154,29 @@ def test_the_help_of_each_command_has_an_example(invoke, command):
 @pytest.mark.parametrize("command", ["run", "list", "logs", "scale", "resize", "rm"])
 def test_the_help_of_each_job_command_has_an_example(invoke, command):
     assert "Example: pkgctl job" in invoke("job", command, "--help").output
+
+
+def test_a_cluster_is_asked_for_where_it_is_used(invoke):
+    result = invoke("experiment", "scaling", "--dry-run", "--kubeconfig", "config")
+
+    assert isinstance(result.exception, click.UsageError)
+    assert "add --provider existing" in str(result.exception)
+
+
+def test_a_testbed_that_is_a_cluster_has_to_be_up(invoke, tmp_path, monkeypatch):
+    monkeypatch.setattr("pkgctl.local.holding.require_root", lambda: None)
+    words = ["--name", "no-such", "--results", str(tmp_path / "results")]
+
+    result = invoke("experiment", "scaling", "--provider", "existing", *words)
+
+    assert isinstance(result.exception, TestbedError)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_kube_scheduler_needs_a_cluster(invoke):
+    result = invoke("experiment", "node-loss", "--dry-run")
+
+    assert isinstance(result.exception, SpecError)
+    assert "kube-scheduler decides on Kubernetes only" in str(result.exception)
+    again = invoke("experiment", "node-loss", "--dry-run", "--provider", "existing")
+    assert again.exception is None

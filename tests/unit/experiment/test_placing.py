@@ -52,7 +52,7 @@ class Nodes:
         self.running[job.id] = (node, job)
         self.starts.append((job.id, node, submitted, decided))
 
-    def stop(self, job: str, *, grace: float) -> None:
+    def displace(self, job: str) -> None:
         self.stopped.append(job)
         del self.running[job]
 

@@ -8,6 +8,7 @@ import pytest
 from pkgctl import project, spec
 from pkgctl.errors import SpecError
 from pkgctl.measure.catalogue import METRICS
+from pkgctl.scheduling.delegated import KUBE_SCHEDULER
 from pkgctl.scheduling.registry import PROVISIONERS, SCHEDULERS
 
 from .conftest import SMALL
@@ -203,5 +204,5 @@ def test_the_measures_are_those_that_exist():
 def test_the_experiments_that_come_with_pkgctl_use_known_deciders():
     for name in project.names(project.experiments()):
         for cell in spec.load(name).cells:
-            assert cell.body.scheduler in SCHEDULERS
+            assert cell.body.scheduler in {*SCHEDULERS, KUBE_SCHEDULER}
             assert cell.body.provision in PROVISIONERS

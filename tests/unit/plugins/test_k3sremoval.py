@@ -43,6 +43,18 @@ def test_whatever_k3s_started_is_found_with_all_below_it():
     }
 
 
+def test_what_runs_on_another_node_is_left_alone():
+    table = {
+        20: (1, "k3s-server", "/usr/local/bin/k3s server"),
+        21: (20, "containerd", "containerd"),
+        30: (1, "k3s-server", "/usr/local/bin/k3s server"),
+        31: (30, "containerd", "containerd"),
+    }
+
+    # Containers have networks of their own: what is below one of ours is ours.
+    assert set(family(table, PLACES, lambda pid: pid == 20)) == {20, 21}
+
+
 def test_whoever_asks_is_never_found():
     table = {
         1: (0, "init", "/sbin/init"),
@@ -61,6 +73,8 @@ def test_whoever_asks_is_never_found():
         ("/run/netns/cni-0a", True),
         ("/var/lib/kubelet2", False),
         ("/run/netns/mine", False),
+        ("/proc/sys/kernel/panic", True),
+        ("/proc/sys", False),
         ("/", False),
     ],
 )

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The way from this machine to the API of a cluster on local nodes, which have a network apart.
+
+One process for a testbed: it listens on a port of this machine's loopback, moves into the network
+of the cluster's first server, and passes each connection on to the API there. So what goes to the
+API from outside crosses no link, and no disturbance locks its user out. It ends with the testbed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import select
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+from pkgctl.errors import ClusterError
+from pkgctl.local.paths import Paths
+from pkgctl.nodeside import cgroups, channel, daemon, syscalls
+from pkgctl.nodeside import errors as node_errors
+
+HOST = "127.0.0.1"
+SOCKET = "gateway.sock"
+_FILE = "gateway.json"
+_CHUNK = 1 << 16
+_GRACE = 5.0
+
+
+def ensure(paths: Paths, node: str, port: int) -> str:
+    """Have the API of a node within reach of this machine, and return its address.
+
+    The port on this machine stays the same for as long as the testbed lives.
+
+    Args:
+        paths: a local testbed.
+        node: the server.
+        port: where its API listens.
+
+    Raises:
+        ClusterError: if that cannot be had.
+    """
+    place = paths.agent / SOCKET
+    wanted = {"namespace": str(paths.namespaces(node) / "net"), "port": port}
+    try:
+        found = channel.call(place, "status")
+    except node_errors.AgentError:
+        found = {}
+    if {key: found.get(key) for key in wanted} != wanted:
+        if found:
+            _end(place)
+        found = _start(paths, place, wanted, found.get("listens") or _noted(paths))
+    return f"https://{HOST}:{found['listens']}"
+
+
+def _start(paths: Paths, place: Path, wanted: dict[str, Any], listens: int) -> dict[str, Any]:
+    (paths.agent / _FILE).write_text(json.dumps({**wanted, "listens": listens}))
+    group = cgroups.group(f"{paths.cgroup}/agent")
+    daemon.ensure("pkgctl.cluster.gateway", paths.run, place, group=group)
+    try:
+        return channel.call(place, "status")
+    except node_errors.AgentError as error:
+        log = paths.agent / "gateway.log"
+        raise ClusterError(
+            f"the way to the cluster's API is not there: {error} (see {log})"
+        ) from error
+
+
+def _noted(paths: Paths) -> int:
+    """Return the port that was used before; 0 is any."""
+    try:
+        return int(json.loads((paths.agent / _FILE).read_text())["listens"])
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+def _end(place: Path) -> None:
+    """Have the gateway that listens at a place end, and wait until it has."""
+    with contextlib.suppress(node_errors.AgentError, ProcessLookupError):
+        process = os.pidfd_open(int(channel.call(place, "end")["pid"]))
+        try:
+            select.select([process], [], [], _GRACE)
+        finally:
+            os.close(process)
+
+
+class Gateway:
+    """Passes connections on; it answers ``status`` and ``end`` on its socket."""
+
+    def __init__(self, folder: Path, control: socket.socket) -> None:
+        """Listen on this machine, then be in the node's network."""
+        self._file = folder / "agent" / _FILE
+        self._control = control
+        self._facts = json.loads(self._file.read_text())
+        self._listener = _listen(self._facts["listens"])
+        self._facts["listens"] = self._listener.getsockname()[1]
+        self._file.write_text(json.dumps(self._facts))
+        with Path(self._facts["namespace"]).open("rb") as namespace:
+            syscalls.setns(namespace.fileno(), syscalls.CLONE_NEWNET)
+        self._over = asyncio.Event()
+
+    async def run(self) -> None:
+        """Serve until told to end."""
+        await asyncio.start_unix_server(self._answer, sock=self._control)
+        await asyncio.start_server(self._pass_on, sock=self._listener)
+        await self._over.wait()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, node_errors.AgentError):
+            while line := await reader.readline():
+                asked = channel.decode(line).get("op")
+                writer.write(channel.encode({"ok": True, "pid": os.getpid(), **self._facts}))
+                await writer.drain()
+                if asked == "end":
+                    self._over.set()
+        writer.close()
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far = await asyncio.open_connection(HOST, self._facts["port"])
+        except OSError:
+            writer.transport.abort()
+            return
+        await asyncio.gather(_copy(reader, far[1]), _copy(far[0], writer))
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Pass on what comes until one of the two ends."""
+    try:
+        while data := await reader.read(_CHUNK):
+            writer.write(data)
+            await writer.drain()
+        writer.write_eof()
+    except OSError:
+        writer.transport.abort()
+
+
+def _listen(port: int) -> socket.socket:
+    """Return a socket that listens at a port, or at another if somebody has that by now."""
+    try:
+        return socket.create_server((HOST, port), reuse_port=False)
+    except OSError:
+        return socket.create_server((HOST, 0))
+
+
+def main() -> None:
+    """Serve the testbed in the folder that the first argument names."""
+    control = daemon.inherited()
+    if control is None:
+        raise SystemExit("the gateway is started by `pkgctl cluster`")
+    control.setblocking(False)
+    os.umask(0o077)
+    gateway = Gateway(Path(sys.argv[1]), control)
+    asyncio.run(gateway.run())
+
+
+if __name__ == "__main__":
+    main()

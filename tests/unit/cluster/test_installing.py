@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cluster on a testbed's nodes: who is what, what is played, and how its API is reached."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pkgctl import playbook
+from pkgctl.cluster import gateway, installing, runtime
+from pkgctl.errors import ClusterError, SpecError
+from pkgctl.local import paths
+
+KEPT = {
+    "apiVersion": "v1",
+    "clusters": [
+        {
+            "name": "default",
+            "cluster": {
+                "server": "https://10.77.0.1:6443",
+                "certificate-authority-data": "Q0E=",
+            },
+        }
+    ],
+    "users": [{"name": "default", "user": {"client-key-data": "S0VZ"}}],
+    "contexts": [{"name": "default", "context": {"cluster": "default", "user": "default"}}],
+    "current-context": "default",
+}
+
+
+def node(role, **labels):
+    return {
+        "site": "s",
+        "kind": None,
+        "role": role,
+        "labels": labels,
+        "address": "10.77.0.1",
+        "disks": {},
+        "cgroup": "g",
+        "directory": "/d",
+        "namespaces": "/n",
+    }
+
+
+@pytest.fixture
+def testbed(tmp_path, monkeypatch):
+    """A local testbed as far as it is files."""
+    monkeypatch.setattr(paths, "RUN", tmp_path)
+    place = paths.Paths("lab")
+    (place.run / "agent").mkdir(parents=True)
+
+    def of(**nodes):
+        place.state.write_text(json.dumps({"format": 1, "testbed": "lab", "nodes": nodes}))
+        return place
+
+    return of
+
+
+@pytest.mark.parametrize(
+    ("nodes", "servers", "agents"),
+    [
+        ({"e": node("edge"), "c": node("cloud"), "d": node("cloud")}, ("c",), ("e", "d")),
+        ({"e": node("edge"), "f": node("edge")}, ("e",), ("f",)),
+        ({"e": node("edge", k3s="server"), "c": node("cloud")}, ("e",), ("c",)),
+        ({"e": node("edge"), "c": node("cloud", k3s="none")}, ("e",), ()),
+        ({"e": node("edge", k3s="agent"), "c": node("cloud", k3s="none")}, (), ("e",)),
+    ],
+)
+def test_labels_say_who_is_what(testbed, nodes, servers, agents):
+    assert installing.members(testbed(**nodes)) == installing.Cluster(servers, agents)
+
+
+def test_a_label_that_says_something_else_is_refused(testbed):
+    with pytest.raises(SpecError, match="node c has the label k3s: 'master'; it can be server"):
+        installing.members(testbed(c=node("cloud", k3s="master")))
+
+
+@pytest.fixture
+def played(monkeypatch):
+    found = []
+
+    def play(name, variables, **options):
+        found.append((name, variables, options["testbed"], options["check"]))
+        return playbook.Play(name, {}, {}, ())
+
+    monkeypatch.setattr(playbook, "play", play)
+    image = runtime.Image("pkgctl.dev/runtime:1", Path("/cache/runtime.tar"))
+    monkeypatch.setattr(runtime, "image", lambda: image)
+    return found
+
+
+IMAGES = {"extra_images": ["/cache/runtime.tar"]}
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    folder = tmp_path / "bundle"
+    folder.mkdir()
+    (folder / "bundle.lock.json").write_text("{}")
+    return folder
+
+
+def test_an_installation_plays_the_playbook_with_the_bundle(testbed, played, bundle):
+    installing.install(testbed(c=node("cloud")), bundle, {"token": "x"}, print)
+
+    variables = {"token": "x", "airgap_dir": str(bundle), **IMAGES}
+    assert played == [("k3s/site.yml", variables, "lab", False)]
+
+
+def test_without_a_bundle_or_a_server_nothing_is_played(testbed, played, bundle, tmp_path):
+    with pytest.raises(SpecError, match=r"no bundle\.lock\.json"):
+        installing.install(testbed(c=node("cloud")), tmp_path, {}, print)
+    with pytest.raises(SpecError, match="no node is a server"):
+        installing.install(testbed(c=node("cloud", k3s="agent")), bundle, {}, print)
+    assert played == []
+
+
+def test_only_what_is_there_is_upgraded(testbed, played, bundle):
+    place = testbed(c=node("cloud"))
+    with pytest.raises(ClusterError, match="no cluster to upgrade"):
+        installing.upgrade(place, bundle, {}, print)
+
+    keep(place)
+    installing.upgrade(place, bundle, {}, print, dry_run=True)
+
+    assert played == [("k3s/upgrade.yml", {"airgap_dir": str(bundle), **IMAGES}, "lab", True)]
+
+
+def keep(place):
+    path = installing.kubeconfig_path(place)
+    path.parent.mkdir()
+    path.write_text(yaml.safe_dump(KEPT))
+
+
+def test_the_kubeconfig_leads_through_the_gateway(testbed, monkeypatch):
+    place = testbed(e=node("edge"), c=node("cloud"))
+    keep(place)
+    asked = []
+
+    def ensure(*given):
+        asked.append(given)
+        return "https://127.0.0.1:4711"
+
+    monkeypatch.setattr(gateway, "ensure", ensure)
+
+    found = installing.kubeconfig(place)
+
+    config = yaml.safe_load(found.read_text())
+    assert asked == [(place, "c", 6443)]
+    assert config["current-context"] == "pkgctl-lab"
+    assert config["clusters"][0]["cluster"] == {
+        "server": "https://127.0.0.1:4711",
+        "certificate-authority-data": "Q0E=",
+    }
+    assert stat.S_IMODE(found.stat().st_mode) == 0o600
+
+
+def test_a_testbed_without_a_cluster_is_told(testbed):
+    with pytest.raises(ClusterError, match="testbed lab has no cluster"):
+        installing.kubeconfig(testbed(c=node("cloud")))
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A user's kubeconfig with a cluster of theirs."""
+    path = tmp_path / "own"
+    theirs = yaml.safe_load(installing.renamed(yaml.safe_dump(KEPT), "theirs", "https://x:1"))
+    path.write_text(yaml.safe_dump(theirs))
+    return path
+
+
+@pytest.fixture
+def ours(tmp_path):
+    path = tmp_path / "ours"
+    path.write_text(installing.renamed(yaml.safe_dump(KEPT), "pkgctl-lab", "https://127.0.0.1:1"))
+    return path
+
+
+def test_our_context_goes_into_a_users_kubeconfig_and_out_again(own, ours):
+    before = yaml.safe_load(own.read_text())
+
+    assert installing.merge(own, ours) == "pkgctl-lab"
+    assert installing.merge(own, ours) == "pkgctl-lab"
+
+    merged = yaml.safe_load(own.read_text())
+    assert [each["name"] for each in merged["contexts"]] == ["theirs", "pkgctl-lab"]
+    assert merged["current-context"] == "theirs"
+    assert stat.S_IMODE(own.stat().st_mode) == 0o600
+
+    assert installing.withdraw(own, "pkgctl-lab") is True
+    assert yaml.safe_load(own.read_text()) == before
+    assert installing.withdraw(own, "pkgctl-lab") is False
+
+
+def test_a_kubeconfig_that_is_not_there_yet_begins_with_ours(tmp_path, ours):
+    fresh = tmp_path / "kube" / "config"
+
+    installing.merge(fresh, ours)
+
+    assert yaml.safe_load(fresh.read_text())["current-context"] == "pkgctl-lab"
+    assert installing.withdraw(tmp_path / "nothing", "pkgctl-lab") is False
+
+
+@pytest.mark.parametrize("text", ["[]", "a: [", "clusters: 5"])
+def test_what_is_no_kubeconfig_is_left_alone(tmp_path, ours, text):
+    path = tmp_path / "own"
+    path.write_text(text)
+
+    with pytest.raises(SpecError, match="is no kubeconfig"):
+        installing.merge(path, ours)
+    assert path.read_text() == text
