@@ -24,6 +24,8 @@ from pkgctl.remote.places import Places
 API_PORT = 6443
 # What goes with the testbed: secrets that were drawn, and the administrator's kubeconfig.
 _FOLDER, _KUBECONFIG = "k3s", "kubeconfig"
+# Variables that are secrets, and the files from which they are taken.
+_SECRETS = {"token": "token", "agent_token": "agent-token"}
 Told = Callable[[str], None]
 
 
@@ -121,6 +123,9 @@ def _play(
         raise SpecError(
             "there is no bundle.lock.json in it; pkgctl cluster bundle makes one", file=str(bundle)
         )
+    for variable in variables.keys() & _SECRETS.keys():
+        file = paths.run / _FOLDER / _SECRETS[variable]
+        raise SpecError(f"{variable} would show in the process list; write it into {file} instead")
     # What experiments run in pods; it is in no registry.
     own = {"extra_images": [str(runtime.image().archive)]}
     given = {**own, **variables, "airgap_dir": str(bundle.absolute())}

@@ -105,10 +105,19 @@ def bundle(tmp_path):
 
 
 def test_an_installation_plays_the_playbook_with_the_bundle(testbed, played, bundle):
-    installing.install(testbed(c=node("cloud")), bundle, {"token": "x"}, print)
+    installing.install(testbed(c=node("cloud")), bundle, {"k3s_patience": "9"}, print)
 
-    variables = {"token": "x", "airgap_dir": str(bundle), **IMAGES}
+    variables = {"k3s_patience": "9", "airgap_dir": str(bundle), **IMAGES}
     assert played == [("k3s/site.yml", variables, "lab", False)]
+
+
+@pytest.mark.parametrize(("name", "file"), [("token", "token"), ("agent_token", "agent-token")])
+def test_a_secret_is_not_taken_from_the_command_line(testbed, played, bundle, name, file):
+    place = testbed(c=node("cloud"))
+
+    with pytest.raises(SpecError, match=f"{name} would show .* {place.run}/k3s/{file} instead"):
+        installing.install(place, bundle, {name: "x"}, print)
+    assert played == []
 
 
 def test_without_a_bundle_or_a_server_nothing_is_played(testbed, played, bundle, tmp_path):
