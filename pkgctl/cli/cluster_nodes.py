@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -191,7 +190,7 @@ def _place(name: str | None) -> Paths:
 
 def _tell(task: str) -> None:
     """Say what is done now, where somebody may be watching."""
-    if sys.stderr.isatty() or os.environ.get("CI"):
+    if sys.stderr.isatty():
         click.echo(task, err=True)
 
 

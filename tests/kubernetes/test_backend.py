@@ -81,7 +81,7 @@ services:
     resources: {{cpu: 200m, memory: 64Mi}}
     request: {{cpu: 1ms, in: 100, out: 1000}}
 load:
-  - {{service: web, from: cloud-1, arrivals: {{constant: 20/s}}, duration: 80s}}
+  - {{service: web, from: cloud-1, arrivals: {{constant: 20/s}}, duration: 130s}}
 """
 
 
@@ -392,7 +392,7 @@ def test_an_experiment_goes_on_while_the_api_is_gone(cluster):
     assert done.returncode == 0, done.stderr
     folder = cluster.folder / json.loads(done.stdout)["run"]
     requests, jobs = table(folder, "requests"), table(folder, "jobs")
-    assert requests.height == 80 * 20 and set(requests["status"]) == {"ok"}
+    assert requests.height == 130 * 20 and set(requests["status"]) == {"ok"}
     assert dict(jobs.select("job", "status").iter_rows()) == {
         "web-0": "running",
         "web-1": "running",

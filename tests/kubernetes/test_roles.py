@@ -16,6 +16,7 @@ import pytest
 
 from pkgctl import topology
 from pkgctl.local import paths, removal, testbed
+from pkgctl.nodeside import cgroups, channel
 
 from . import assets
 from .standin import pack
@@ -116,10 +117,10 @@ class Lab:
             for pod in found
         }
 
-    def started(self) -> dict[str, str]:
+    def started(self) -> dict[str, int]:
         """Return the process of each node's service."""
-        service = {"cloud-1": "server", "edge-1": "agent"}
-        return {node: self.on(node, f"pgrep -f -o 'k3s {service[node]}'").strip() for node in NODES}
+        units = channel.call(self.place.agent / "agent.sock", "unit-list")["units"]
+        return {each["node"]: each["pid"] for each in units}
 
 
 def changed(done: subprocess.CompletedProcess[str]) -> str:
@@ -181,8 +182,10 @@ def test_pods_reach_one_another_and_count_against_their_nodes(lab: Lab, pods):
     url = f"http://{addresses['web-edge-1']}/"
     said = lab.kubectl("exec", "web-cloud-1", "--", "/busy", "fetch", url)
     assert "web-edge-1" in said
-    groups = lab.on("edge-1", "cat /proc/$(pgrep -f -n '^/busy serve')/cgroup")
-    assert f"memory:/pkgctl/{lab.name}/nodes/edge-1/kubepods" in groups
+    own = cgroups.group(f"{lab.place.cgroup}/nodes/edge-1/kubepods")
+    pids = [pid for group in own.descend() for pid in group.processes()]
+    names = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids]
+    assert any(name.startswith(b"/busy\0serve") for name in names)
 
 
 def test_no_secret_is_where_others_can_read_it(lab: Lab):
