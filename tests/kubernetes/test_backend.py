@@ -121,7 +121,7 @@ class Cluster:
     def experiment(self, text: str, *options: str) -> subprocess.CompletedProcess[str]:
         (self.folder / "it.yaml").write_text(text)
         words = ["--name", self.place.name, "--provider", "existing", "-o", "json", *options]
-        return pkgctl("experiment", "it.yaml", *words, cwd=self.folder)
+        return pkgctl("experiment", "it.yaml", *words, cwd=self.folder, timeout=300)
 
 
 def settings(place: paths.Paths, node: str) -> dict[str, Any]:

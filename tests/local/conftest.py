@@ -48,10 +48,9 @@ def pkgctl(*words: str, name: str = "", **options: object) -> subprocess.Complet
         [sys.executable, "-m", "pkgctl", *words],
         capture_output=True,
         text=True,
-        timeout=120,
         check=False,
         env={**os.environ, "PKGCTL_TESTBED": name} if name else None,
-        **options,  # type: ignore[call-overload]
+        **{"timeout": 120, **options},  # type: ignore[call-overload]
     )
 
 
