@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pkgctl.cli.text import as_json, output_option, pairs, table
+from pkgctl.cli.text import as_json, output_option, pairs, show_changes, table
 
 if TYPE_CHECKING:
     from pkgctl.local.paths import Paths
-    from pkgctl.playbook import Play
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _NODES = "/api/v1/nodes"
@@ -68,7 +67,7 @@ def install(
     place = _place(testbed)
     given = pairs(words, "variable=value", "k3s_patience=900")
     play = installing.install(place, bundle, given, _tell, dry_run=dry_run)
-    _show(play, output, dry_run=dry_run)
+    show_changes(play, output, dry_run=dry_run)
 
 
 @click.command("upgrade", short_help="Bring a cluster to another release; pods go on running.")
@@ -86,7 +85,7 @@ def upgrade(
     place = _place(testbed)
     given = pairs(words, "variable=value", "k3s_patience=900")
     play = installing.upgrade(place, bundle, given, _tell, dry_run=dry_run)
-    _show(play, output, dry_run=dry_run)
+    show_changes(play, output, dry_run=dry_run)
 
 
 @click.command("reset", short_help="Take a cluster off the nodes, with all that it made there.")
@@ -120,7 +119,7 @@ def reset(
     play = installing.reset(place, nodes, _tell, dry_run=dry_run)
     if own is not None and not dry_run:
         installing.withdraw(own, f"pkgctl-{place.name}")
-    _show(play, output, dry_run=dry_run)
+    show_changes(play, output, dry_run=dry_run)
 
 
 @click.command("kubeconfig", short_help="Print the kubeconfig of a testbed's cluster.")
@@ -192,13 +191,3 @@ def _tell(task: str) -> None:
     """Say what is done now, where somebody may be watching."""
     if sys.stderr.isatty():
         click.echo(task, err=True)
-
-
-def _show(play: Play, output: str, *, dry_run: bool) -> None:
-    hosts = [host for host, counts in play.stats.items() if counts["changed"]]
-    if output == "json":
-        click.echo(as_json({"dry_run": dry_run, "changed": hosts}))
-    elif hosts:
-        click.echo(f"{'would change' if dry_run else 'changed'}: {', '.join(hosts)}")
-    else:
-        click.echo("nothing to change")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from pkgctl.cli.text import as_json, output_option, pairs
+from pkgctl.cli.text import output_option, pairs, show_changes
 
 if TYPE_CHECKING:
     from pkgctl.playbook import Play
@@ -68,7 +68,7 @@ def perturb(
     options = {"name": name, "seed": seed, "lease": lease, "force": force or None}
     given = _joined(pairs(words, "word=value", "bw=5mbit"), options)
     _warn(given, testbed)
-    _show(_play("perturb.yml", given, testbed, dry_run=dry_run), output, dry_run=dry_run)
+    show_changes(_play("perturb.yml", given, testbed, dry_run=dry_run), output, dry_run=dry_run)
 
 
 @click.command(short_help="Take disturbances away again.")
@@ -93,7 +93,7 @@ def heal(
       pkgctl heal slow --site edge-a
     """  # noqa: D301 - the \b keeps click from filling the lines
     given = {"name": ",".join(names) or None, "node": node, "site": site}
-    _show(_play("heal.yml", given, testbed, dry_run=dry_run), output, dry_run=dry_run)
+    show_changes(_play("heal.yml", given, testbed, dry_run=dry_run), output, dry_run=dry_run)
 
 
 def _joined(words: Mapping[str, str], options: Mapping[str, Any]) -> dict[str, Any]:
@@ -134,13 +134,3 @@ def _warn(words: Mapping[str, Any], testbed: str | None) -> None:
     disturb.check("perturb.yml", given, place)
     for line in precondition.foresee(given, place):
         click.echo(f"warning: {line}", err=True)
-
-
-def _show(play: Play, output: str, *, dry_run: bool) -> None:
-    hosts = [host for host, counts in play.stats.items() if counts["changed"]]
-    if output == "json":
-        click.echo(as_json({"dry_run": dry_run, "changed": hosts}))
-    elif hosts:
-        click.echo(f"{'would change' if dry_run else 'changed'}: {', '.join(hosts)}")
-    else:
-        click.echo("nothing to change")

@@ -5,11 +5,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from pkgctl.errors import SpecError
+
+if TYPE_CHECKING:
+    from pkgctl.playbook import Play
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -64,3 +67,14 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+
+
+def show_changes(play: Play, output: str, *, dry_run: bool) -> None:
+    """Print which nodes a playbook changed, or would change."""
+    hosts = [host for host, counts in play.stats.items() if counts["changed"]]
+    if output == "json":
+        click.echo(as_json({"dry_run": dry_run, "changed": hosts}))
+    elif hosts:
+        click.echo(f"{'would change' if dry_run else 'changed'}: {', '.join(hosts)}")
+    else:
+        click.echo("nothing to change")
