@@ -383,9 +383,8 @@ def test_an_experiment_goes_on_while_the_api_is_gone(cluster):
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(cluster.experiment, text)
         eventually(lambda: running.done() or _serves(cluster, "web-0"), "replica")
-        time.sleep(
-            8.0
-        )  # until the load has begun: its first replica serves, the second is not asked for
+        # Its first replica serves, and by then the load has begun; the second is not asked for yet.
+        time.sleep(8.0)
         cluster.services[SERVER].stop()
         time.sleep(30.0)
         cluster.start(SERVER)
