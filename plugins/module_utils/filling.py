@@ -20,7 +20,6 @@ Number = int | float
 # In which the kernel counts what a file has.
 _UNIT = 512
 _NEAR_BLOCKS = 16
-_ATTEMPTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,16 +121,19 @@ def _allocate(file: Path, size: int) -> None:
 
 
 def _extend(opened: int, size: int) -> None:
-    for attempt in range(_ATTEMPTS):
+    # The kernel may refuse a large piece where smaller ones still find room.
+    piece = size
+    while (left := size - os.fstat(opened).st_size) > 0:
+        piece = min(piece, left)
         try:
-            return os.posix_fallocate(opened, 0, size)
+            os.posix_fallocate(opened, size - left, piece)
         except OSError as error:
-            # That is how it ends where these records are what does not fit any more.
-            near = os.fstat(opened).st_blocks * _UNIT
-            if error.errno == errno.ENOSPC and is_near(near, size, os.fstat(opened).st_blksize):
-                return None
-            if error.errno != errno.ENOSPC or attempt == _ATTEMPTS - 1:
+            found = os.fstat(opened)
+            # What it writes about the file's parts may be what does not fit any more.
+            if error.errno == errno.ENOSPC and is_near(found.st_blocks * _UNIT, size, found.st_blksize):
+                return
+            if error.errno != errno.ENOSPC or piece <= found.st_blksize:
                 raise
-        # What was given back a moment ago is free only when the journal has it.
-        os.fsync(opened)
-    return None
+            piece //= 2
+            # What was given back a moment ago is free only when the journal has it.
+            os.fsync(opened)
