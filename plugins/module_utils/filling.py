@@ -130,7 +130,9 @@ def _extend(opened: int, size: int) -> None:
         except OSError as error:
             found = os.fstat(opened)
             # What it writes about the file's parts may be what does not fit any more.
-            if error.errno == errno.ENOSPC and is_near(found.st_blocks * _UNIT, size, found.st_blksize):
+            if error.errno == errno.ENOSPC and is_near(
+                found.st_blocks * _UNIT, size, found.st_blksize
+            ):
                 return
             if error.errno != errno.ENOSPC or piece <= found.st_blksize:
                 raise
