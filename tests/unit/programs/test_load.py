@@ -180,7 +180,7 @@ def test_a_replica_that_is_ended_after_it_is_unlisted_loses_nothing(
     generate: Generate, start: Start
 ) -> None:
     leaving, staying = start("service", "--port", 0), start("service", "--port", 0)
-    generator = generate(evenly(1500, 0.001))
+    generator = generate(evenly(450, 0.004))
     generator.aim(leaving.port, staying.port)
     generator.go()
     wait_for_rows(generator, 50)
