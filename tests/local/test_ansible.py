@@ -423,12 +423,10 @@ def running(bed: Bed, node: str, *command: str) -> Iterator[subprocess.Popen[str
 LINES = [
     ("-e bw=5mbit", 7),
     ("-e src=edge-1 -e dst=cloud-1 -e delay=40ms -e loss=1%", 2),
-    ("-e node=edge-2 -e cpu=0.2 -e mem=128Mi", 1),
-    ("-e node=edge-2 -e disk=unmounted", 1),
+    ("-e node=edge-2 -e cpu=0.2 -e mem=128Mi -e fill=50% -e slow=20ms", 1),
     ("-e src=edge-a -e dst=cloud -e direction=to -e bw=1mbit -e name=slow", 5),
     ("-e site=edge-b -e partition=true", 7),
     ("-e src=edge-1 -e loss=2% -e burst=5 -e duplicate=1% -e delay=5ms -e reorder=1%", 7),
-    ("-e node=edge-2 -e fill=50% -e slow=20ms", 1),
     ("-e node=edge-2 -e health=isolated", 7),
     ("-e node=edge-2 -e disk=detached", 1),
 ]
