@@ -105,10 +105,16 @@ if TYPE_CHECKING:
         nftables as nftables,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        nodestatus as nodestatus,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         parts as parts,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         perturbation as perturbation,
+    )
+    from ansible_collections.pkgctl.testbed.plugins.module_utils import (
+        podgroups as podgroups,
     )
     from ansible_collections.pkgctl.testbed.plugins.module_utils import (
         predictions as predictions,

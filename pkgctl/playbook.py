@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,9 +16,13 @@ from typing import Any
 
 from pkgctl import project
 from pkgctl.errors import PlayError
+from pkgctl.nodeside import records
 
 Runner = Callable[..., Any]
 _FAILED = ("runner_on_failed", "runner_on_unreachable", "runner_item_on_failed")
+# What a play is told, and what it writes on the controller, goes with the play.
+_FOLDER, _VARIABLES = "pkgctl-play-", "variables.json"
+_GUARD = Path(__file__).with_name("playguard.py")
 
 
 @dataclass(frozen=True)
@@ -53,6 +60,8 @@ def play(
 ) -> Play:
     """Play ``ansible/<playbook>`` on a testbed.
 
+    If this process is killed meanwhile, the play and all that it has started end too.
+
     Args:
         playbook: its file name.
         variables: extra variables; values of None are left out.
@@ -67,8 +76,10 @@ def play(
     Raises:
         PlayError: if it failed on some host, with each host's own words.
     """
-    with _private_folder(artifacts) as folder:
-        options = _options(folder, playbook, variables, testbed)
+    with _private_folder(testbed) as scratch:
+        folder = artifacts or scratch
+        folder.mkdir(parents=True, exist_ok=True)
+        options = _options(folder, scratch, playbook, variables, testbed)
         options["ident"] = _ident(folder, playbook)
         if limit:
             options["limit"] = limit
@@ -76,7 +87,9 @@ def play(
             options["cmdline"] = "--check --diff"
         if told is not None:
             options["event_handler"] = _teller(told)
-        found = _read(playbook, (runner or _ansible_runner())(**options))
+        found = _read(playbook, (runner or _guarded(scratch))(**options))
+        # It holds the environment of whoever asked for the play, whatever that is.
+        (folder / "artifacts" / options["ident"] / "command").unlink(missing_ok=True)
     if found.failures and strict:
         raise PlayError(playbook, found.failures)
     return found
@@ -93,21 +106,47 @@ def _teller(told: Callable[[str], None]) -> Callable[[Mapping[str, Any]], bool]:
     return hear
 
 
-def _ansible_runner() -> Runner:
-    import ansible_runner
+def _guarded(scratch: Path) -> Runner:
+    """Return what runs a playbook in such a way that it does not outlive this process."""
 
-    run: Runner = ansible_runner.run
+    def run(**options: Any) -> Any:
+        import ansible_runner
+
+        heard = {key: options.pop(key, None) for key in ("event_handler", "cancel_callback")}
+        config = ansible_runner.RunnerConfig(**options)
+        config.prepare()
+        guard = [sys.executable, "-I", "-S", str(_GUARD), str(os.getpid()), str(scratch)]
+        config.command = [*guard, *config.command]
+        found = ansible_runner.Runner(config, **heard)
+        found.run()
+        return found
+
     return run
 
 
 @contextlib.contextmanager
-def _private_folder(artifacts: Path | None) -> Iterator[Path]:
-    if artifacts is not None:
-        artifacts.mkdir(parents=True, exist_ok=True)
-        yield artifacts
-        return
-    with tempfile.TemporaryDirectory(prefix="pkgctl-play-") as folder:
+def _private_folder(testbed: str) -> Iterator[Path]:
+    """Give a folder that nobody else may read, and that is gone afterwards."""
+    place = _home(testbed)
+    for left in place.glob(f"{_FOLDER}*") if place else ():
+        if not _is_in_use(left):
+            shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(
+        prefix=f"{_FOLDER}{os.getpid()}-", dir=place, ignore_cleanup_errors=True
+    ) as folder:
         yield Path(folder)
+
+
+def _home(testbed: str) -> Path | None:
+    """Return the testbed's own folder, with which all in it goes; None if there is none."""
+    found = records.places(testbed, os.environ, Path.home())
+    return next((each.parent for each in found if os.access(each.parent, os.W_OK)), None)
+
+
+def _is_in_use(folder: Path) -> bool:
+    """Return whether the process is there that made a folder for its play."""
+    pid = folder.name.removeprefix(_FOLDER).partition("-")[0]
+    return not pid.isdigit() or Path("/proc", pid).exists()
 
 
 def _ident(folder: Path, playbook: str) -> str:
@@ -118,16 +157,19 @@ def _ident(folder: Path, playbook: str) -> str:
 
 
 def _options(
-    folder: Path, playbook: str, variables: Mapping[str, Any], testbed: str
+    folder: Path, scratch: Path, playbook: str, variables: Mapping[str, Any], testbed: str
 ) -> dict[str, Any]:
     ansible = project.ansible()
+    # In a file, for everybody sees the words of a command line.
+    told = scratch / _VARIABLES
+    told.write_text(json.dumps({key: each for key, each in variables.items() if each is not None}))
     return {
         "private_data_dir": str(folder),
         "project_dir": str(ansible),
         "playbook": playbook,
         "inventory": str(project.inventories() / "testbed.yml"),
-        "extravars": {key: value for key, value in variables.items() if value is not None},
-        "envvars": _environment(ansible, testbed),
+        "extravars": str(told),
+        "envvars": {**_environment(ansible, testbed), "ANSIBLE_LOCAL_TEMP": str(scratch / "tmp")},
         "quiet": True,
         # Without one, the runner would put signal handlers of its own in the place of ours.
         "cancel_callback": lambda: False,
@@ -148,8 +190,6 @@ def _environment(ansible: Path, testbed: str) -> dict[str, str]:
 
 def _tools() -> Path:
     """Return the folder of ansible-playbook, which is installed beside this interpreter."""
-    import sys
-
     return Path(sys.executable).parent
 
 

@@ -36,7 +36,9 @@ FOLDER = click.Path(path_type=Path)
     metavar="[RUN]",
     help="Go on with a run (the latest by default): only what is missing.",
 )
-@click.option("--keep", is_flag=True, help="Leave the testbed up that was made for this.")
+@click.option(
+    "--keep", is_flag=True, help="Leave the testbed, or the namespace, that was made for this."
+)
 @click.option(
     "--force",
     is_flag=True,
@@ -87,7 +89,7 @@ def experiment(
       pkgctl experiment trace.yaml --set trace=requests.csv
       pkgctl experiment scaling --resume
       pkgctl experiment scaling --provider libvirt --name lab
-      pkgctl experiment node-loss --provider existing --name lab
+      pkgctl experiment node_loss --provider existing --name lab
     """  # noqa: D301 - the \b keeps click from filling the lines
     from pkgctl import spec
     from pkgctl.experiment import demand

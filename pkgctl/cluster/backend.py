@@ -22,11 +22,12 @@ from pkgctl.cluster.events import Recorder
 from pkgctl.cluster.hand import Hand
 from pkgctl.cluster.informer import Change, Informer
 from pkgctl.cluster.podbodies import Runtime
+from pkgctl.cluster.podusage import PodSamples
 from pkgctl.errors import ClusterError, NodeLostError, TestbedError
 from pkgctl.local import view as views
 from pkgctl.local.backend import LocalBackend, job_name
 from pkgctl.local.paths import Paths
-from pkgctl.scheduling.backend import Event, JobState, NoticeEvent
+from pkgctl.scheduling.backend import Event, JobState, NoticeEvent, StatusEvent
 from pkgctl.scheduling.delegated import ELSEWHERE
 from pkgctl.scheduling.job import Job
 from pkgctl.scheduling.resources import Resources
@@ -55,6 +56,7 @@ class Own:
     token: str
     delegated: bool
     stopping: bool = False
+    uid: str = ""
 
 
 class PodBackend(LocalBackend):
@@ -96,7 +98,7 @@ class PodBackend(LocalBackend):
     def facts(self, record: Mapping[str, Any]) -> dict[str, Any]:
         """Return what is to be said of the nodes in a run's record, beside what it says."""
         version = self._api.get("/version").get("gitVersion", "")
-        cluster = {"kubernetes": version, "image": self._runtime.image}
+        cluster = {"jobs": "pods", "kubernetes": version, "image": self._runtime.image}
         return {**super().facts(record), "cluster": cluster}
 
     # What schedulers and experiments know.
@@ -227,6 +229,13 @@ class PodBackend(LocalBackend):
         host, port = found.labels.get("host", ""), found.labels["port"]
         return {"replica": job, "node": found.node, "host": host, "port": port}
 
+    def samples(self, interval: float) -> PodSamples:
+        """Begin to sample the use of nodes, and of jobs, pods or not."""
+        return PodSamples(self.paths, interval, self._uids)
+
+    def _uids(self) -> dict[str, str]:
+        return {own.uid: job for job, own in self._own.items() if own.uid}
+
     def output(self, job: str) -> str:
         """Return what a job has printed."""
         if job not in self._own:
@@ -273,6 +282,7 @@ class PodBackend(LocalBackend):
         own = self._own.get(facts.job) if facts else None
         if facts is None or own is None or own.token != facts.token:
             return None
+        own.uid = facts.uid
         before = self.jobs[facts.job]
         state = podstates.advance(
             before,
@@ -293,12 +303,18 @@ class PodBackend(LocalBackend):
 
     def _hear_node(self, change: Change[sight.SeenNode], now: float) -> Event | None:
         name, was, is_now = change.key[1], sight.is_ready(change.old), sight.is_ready(change.new)
-        if name not in self.state["nodes"] or change.old is None or was == is_now:
+        if name not in self.state["nodes"] or change.old is None:
             return None
-        reason = change.new.reason if change.new else "the node was deleted"
-        if not is_now:
-            self._lose_pods(name, reason, now)
-        return NoticeEvent(name, is_now, reason, now)
+        found: list[Event] = []
+        if was != is_now:
+            reason = change.new.reason if change.new else "the node was deleted"
+            if not is_now:
+                self._lose_pods(name, reason, now)
+            found.append(NoticeEvent(name, is_now, reason, now))
+        for what, detail in sight.changes(change.old, change.new):
+            found.append(StatusEvent(name, what, detail, now, what == sight.RAISED))
+        self._backlog.extend(found[1:])
+        return found[0] if found else None
 
     def _lose_pods(self, node: str, reason: str, now: float) -> None:
         """Give up the pods on a node that we chose, and have them killed once it is back."""

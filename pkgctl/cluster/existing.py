@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pkgctl.cluster import installing, nodes, runtime
+from pkgctl.cluster import installing, nodes, owning, runtime
 from pkgctl.cluster.backend import PodBackend, Target
 from pkgctl.cluster.client import Api, connect
 from pkgctl.errors import ClusterError
@@ -50,6 +51,11 @@ class Existing:
         """Return what runs jobs there."""
         target = Target(self._api, runtime.runtime(self.image))
         return PodBackend(paths, target, renew=renew)
+
+    def leave(self) -> None:
+        """Let nothing of the experiments there stay in the cluster, as far as that is possible."""
+        with contextlib.suppress(ClusterError):
+            owning.leave(self._api, self.paths.name)
 
     @cached_property
     def _api(self) -> Api:

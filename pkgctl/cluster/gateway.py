@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The way from this machine to the API of a cluster on local nodes, which have a network apart.
 
-One process for a testbed: it listens on a port of this machine's loopback, moves into the network
-of the cluster's first server, and passes each connection on to the API there. So what goes to the
-API from outside crosses no link, and no disturbance locks its user out. It ends with the testbed.
+One process for a testbed: it listens on a port of this machine's loopback, and passes each
+connection on to the API inside the network of the cluster's first server; if that is down or does
+not answer, of the next. So what goes to the API from outside crosses no link, and no disturbance
+locks its user out. It ends with the testbed.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ import os
 import select
 import socket
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pkgctl.errors import ClusterError
 from pkgctl.local.paths import Paths
-from pkgctl.nodeside import cgroups, channel, daemon, syscalls
+from pkgctl.nodeside import cgroups, channel, condition, daemon, syscalls
 from pkgctl.nodeside import errors as node_errors
 
 HOST = "127.0.0.1"
@@ -28,23 +30,28 @@ SOCKET = "gateway.sock"
 _FILE = "gateway.json"
 _CHUNK = 1 << 16
 _GRACE = 5.0
+_PATIENCE = 5.0  # seconds that a server may take to accept a connection
 
 
-def ensure(paths: Paths, node: str, port: int) -> str:
-    """Have the API of a node within reach of this machine, and return its address.
+def ensure(paths: Paths, nodes: Sequence[str], port: int) -> str:
+    """Have the API of some nodes within reach of this machine, and return its address.
 
     The port on this machine stays the same for as long as the testbed lives.
 
     Args:
         paths: a local testbed.
-        node: the server.
-        port: where its API listens.
+        nodes: the servers; the first that answers is asked.
+        port: where their API listens.
 
     Raises:
         ClusterError: if that cannot be had.
     """
     place = paths.agent / SOCKET
-    wanted = {"namespace": str(paths.namespaces(node) / "net"), "port": port}
+    servers = [
+        {"namespace": str(paths.namespaces(each) / "net"), "directory": str(paths.node(each))}
+        for each in nodes
+    ]
+    wanted = {"servers": servers, "port": port}
     try:
         found = channel.call(place, "status")
     except node_errors.AgentError:
@@ -91,15 +98,13 @@ class Gateway:
     """Passes connections on; it answers ``status`` and ``end`` on its socket."""
 
     def __init__(self, folder: Path, control: socket.socket) -> None:
-        """Listen on this machine, then be in the node's network."""
+        """Listen on this machine; later it is in the nodes' networks."""
         self._file = folder / "agent" / _FILE
         self._control = control
         self._facts = json.loads(self._file.read_text())
         self._listener = _listen(self._facts["listens"])
         self._facts["listens"] = self._listener.getsockname()[1]
         self._file.write_text(json.dumps(self._facts))
-        with Path(self._facts["namespace"]).open("rb") as namespace:
-            syscalls.setns(namespace.fileno(), syscalls.CLONE_NEWNET)
         self._over = asyncio.Event()
 
     async def run(self) -> None:
@@ -119,12 +124,42 @@ class Gateway:
         writer.close()
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            far = await asyncio.open_connection(HOST, self._facts["port"])
-        except OSError:
+        far = await self._far()
+        if far is None:
             writer.transport.abort()
             return
-        await asyncio.gather(_copy(reader, far[1]), _copy(far[0], writer))
+        there = await asyncio.open_connection(sock=far)
+        await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
+
+    async def _far(self) -> socket.socket | None:
+        """Return a connection to the first server that answers; those that are up come first."""
+        for server in sorted(self._facts["servers"], key=_is_down):
+            with contextlib.suppress(OSError, node_errors.KernelError):
+                return await _connected(server["namespace"], self._facts["port"])
+        return None
+
+
+def _is_down(server: Mapping[str, str]) -> bool:
+    """Return whether a server's node is paused, stopped or crashed: it may seem to answer then."""
+    try:
+        return not condition.is_up(condition.load(server["directory"]))
+    except node_errors.NodeError:
+        return False
+
+
+async def _connected(namespace: str, port: int) -> socket.socket:
+    """Return a connection to a port of the loopback of a network."""
+    with Path(namespace).open("rb") as place:
+        syscalls.setns(place.fileno(), syscalls.CLONE_NEWNET)
+    far = socket.socket()
+    far.setblocking(False)
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            await asyncio.get_running_loop().sock_connect(far, (HOST, port))
+    except BaseException:
+        far.close()
+        raise
+    return far
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -20,7 +20,7 @@ from pkgctl.cluster.client import Api
 from pkgctl.errors import ClusterError, Refused
 
 THREADS = 4
-PATIENCE_SECONDS = 90.0
+PATIENCE_SECONDS = 180.0  # a busy machine takes more than a minute to have its API again
 ANSWER_SECONDS = 10.0
 EVICTION_SECONDS = 5.0
 _PAUSE = 0.5
@@ -117,11 +117,9 @@ class Hand:
         while True:
             try:
                 return act()
-            except Refused as error:
-                if not _passes(error) or time.monotonic() > end:
-                    raise
-            except ClusterError:
-                if time.monotonic() > end or self._closing.is_set():
+            except ClusterError as error:
+                is_over = time.monotonic() > end or self._closing.is_set()
+                if is_over or (isinstance(error, Refused) and not _passes(error)):
                     raise
             self._closing.wait(_PAUSE)
 

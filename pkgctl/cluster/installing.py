@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import socket
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +25,7 @@ from pkgctl.nodeside import records
 from pkgctl.remote.places import Places
 
 API_PORT = 6443
+_PATIENCE = 2.0  # seconds that one of several servers may take to answer
 # What goes with the testbed: secrets that were drawn, and the administrator's kubeconfig.
 _FOLDER, _KUBECONFIG = "k3s", "kubeconfig"
 # Variables that are secrets, and the files from which they are taken.
@@ -162,13 +166,22 @@ def kubeconfig(paths: Paths) -> Path:
 
 def _address(paths: Paths, text: str) -> str:
     """Return how the API is reached from here."""
-    first = members(paths).servers[0]
+    servers = members(paths).servers
     port = urlsplit(_server_of(yaml.safe_load(text))).port or API_PORT
     if isinstance(paths, Places):
-        return f"https://{read_state(paths)['nodes'][first]['host']}:{port}"
+        nodes = read_state(paths)["nodes"]
+        return f"https://{_answering([nodes[each]['host'] for each in servers], port)}:{port}"
     from pkgctl.cluster import gateway
 
-    return gateway.ensure(paths, first, port)
+    return gateway.ensure(paths, servers, port)
+
+
+def _answering(hosts: Sequence[str], port: int) -> str:
+    """Return the first of some hosts that answers at a port; the first of all if none does."""
+    for host in hosts if len(hosts) > 1 else ():
+        with suppress(OSError), socket.create_connection((host, port), timeout=_PATIENCE):
+            return host
+    return hosts[0]
 
 
 def _server_of(config: Mapping[str, Any]) -> str:
@@ -180,7 +193,7 @@ def renamed(text: str, name: str, server: str) -> str:
     config = yaml.safe_load(text)
     cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
     cluster = {**cluster, "server": server}
-    return yaml.safe_dump(
+    return _dumped(
         {
             "apiVersion": "v1",
             "kind": "Config",
@@ -188,23 +201,28 @@ def renamed(text: str, name: str, server: str) -> str:
             "users": [{"name": name, "user": user}],
             "contexts": [{"name": name, "context": {"cluster": name, "user": name}}],
             "current-context": name,
-        },
-        sort_keys=False,
+        }
     )
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, all at once."""
+    """Write a file that only its owner may read, all at once; a link to it stays one."""
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    owner = (path if path.exists() else path.parent).stat()
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
+        if os.geteuid() == 0:
+            # Who runs this by sudo keeps what is theirs.
+            os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
     fresh.replace(path)
 
 
 # A user's own kubeconfig.
 
 _LISTS = ("clusters", "users", "contexts")
+_DOUBTFUL = re.compile(r"[yn]$|[-+.]?[0-9]", re.IGNORECASE)
 
 
 def merge(own: Path, ours: Path) -> str:
@@ -215,7 +233,7 @@ def merge(own: Path, ours: Path) -> str:
     for key in _LISTS:
         config[key] = [*(config.get(key) or []), *addition[key]]
     config.setdefault("current-context", name)
-    write_private(own, yaml.safe_dump(config, sort_keys=False))
+    write_private(own, _dumped(config))
     return name
 
 
@@ -228,8 +246,24 @@ def withdraw(own: Path, name: str) -> bool:
     _take_out(config, name)
     if json.dumps(config, default=str) == before:
         return False
-    write_private(own, yaml.safe_dump(config, sort_keys=False))
+    write_private(own, _dumped(config))
     return True
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes YAML that kubectl reads as it was meant: to it n is no text, and neither is 1e5."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Quote what other readers may take for a number or a truth value."""
+        style = '"' if _DOUBTFUL.match(data) else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
+
+
+def _dumped(config: Mapping[str, Any]) -> str:
+    return str(yaml.dump(config, Dumper=_Dumper, sort_keys=False))
 
 
 def _take_out(config: dict[str, Any], name: str) -> None:

@@ -40,7 +40,7 @@ def experiment_manifests(testbed: str) -> list[dict[str, Any]]:
     watching = [_rule("", ["nodes", "pods"], ["get", "list", "watch"])]
     looking = {**_rule("", ["namespaces"], ["get"]), "resourceNames": [space]}
     return [
-        podbodies.namespace_body(testbed),
+        podbodies.namespace_body(testbed, temporary=False),
         _object("v1", "ServiceAccount", account, space),
         _object(f"{_RBAC}/v1", "ClusterRole", reader, rules=[*watching, looking]),
         _binding("ClusterRole", reader, space, account),

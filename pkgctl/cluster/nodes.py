@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pkgctl.cluster.pods import amount
+from pkgctl.nodeside import nodestatus
 from pkgctl.scheduling.resources import NOTHING, Resources
 
 SITE_LABELS = ("topology.kubernetes.io/zone", "pkgctl.dev/site")
-# What a node was given less of without its kubelet being told.
-MILLICORES, MEMORY = "pkgctl.dev/millicores", "pkgctl.dev/memory"
+# What a node may use now, which a layer lowers without its kubelet being told.
+MILLICORES, MEMORY = nodestatus.RESOURCES
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 FORBIDDING = ("NoSchedule", "NoExecute")
 _NOT_SCARCE = ("cpu", "memory", "ephemeral-storage", "pods", MILLICORES, MEMORY)
@@ -43,6 +44,7 @@ class Node:
         labels: its labels.
         taints: those that keep pods away, one for a cordon among them.
         ready: whether its kubelet says that it is.
+        disk_problem: what is wrong with its data disks, in words; empty if nothing is.
         capacity: all that it has.
         allocatable: what pods may have of it.
         slots: how many pods may be on it.
@@ -55,6 +57,7 @@ class Node:
     labels: Mapping[str, str] = field(default_factory=dict)
     taints: tuple[Taint, ...] = ()
     ready: bool = True
+    disk_problem: str = ""
     capacity: Resources = NOTHING
     allocatable: Resources = NOTHING
     slots: int = 0
@@ -73,6 +76,7 @@ def read(raw: Mapping[str, Any]) -> Node:
         labels=labels,
         taints=tuple(_taints(spec)),
         ready=_is_ready(status),
+        disk_problem=_disk_problem(status),
         capacity=_resources(_amounts(status.get("capacity") or {})),
         allocatable=_lowered(given),
         slots=given.get("pods", 0),
@@ -112,5 +116,14 @@ def _taints(spec: Mapping[str, Any]) -> Iterator[Taint]:
 
 
 def _is_ready(status: Mapping[str, Any]) -> bool:
-    conditions = status.get("conditions") or ()
-    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+    return any(each["type"] == "Ready" for each in _true(status))
+
+
+def _disk_problem(status: Mapping[str, Any]) -> str:
+    found = (each for each in _true(status) if each["type"] == nodestatus.DISK_PROBLEM)
+    return next((str(each.get("message") or each.get("reason") or "yes") for each in found), "")
+
+
+def _true(status: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield the conditions that hold."""
+    return (each for each in status.get("conditions") or () if each["status"] == "True")

@@ -25,23 +25,28 @@ OURS, KUBERNETES = "pkgctl-experiment", "default-scheduler"
 PORT = 8000
 MAIN, FETCH = "main", "fetch"
 TOKEN = f"{ANNOTATION}token"
+TEMPORARY = f"{LABEL}temporary"
 CACHE = "/var/cache/pkgctl"
 GRACE_SECONDS = 2
 CACHED = "cached"
-MODULES = ("fcntl", "os", "sys")  # that the text below imports
+FETCHED = "fetched"
+MODULES = ("fcntl", "os", "sys", "time")  # that the text below imports
 # An artifact that another pod is fetching is waited for, and one that is there is not fetched.
 _FETCH = f"""\
-import fcntl, os, sys
+import fcntl, os, sys, time
+began = time.monotonic()
 path = sys.argv[2]
 lock = os.open(os.path.dirname(path) + "/." + os.path.basename(path), os.O_CREAT | os.O_RDWR)
 fcntl.flock(lock, fcntl.LOCK_EX)
-if os.path.exists(path):
-    with open("/dev/termination-log", "w") as said:
-        said.write("{CACHED}")
-else:
-    os.set_inheritable(lock, True)
+how, code = "{CACHED}", 0
+if not os.path.exists(path):
     python = "{{python}}"
-    os.execv(python, [python, "-S", "-E", "{{fetch}}", *sys.argv[1:]])
+    how = "{FETCHED}"
+    code = os.spawnv(os.P_WAIT, python, [python, "-S", "-E", "{{fetch}}", *sys.argv[1:]])
+if code == 0:
+    with open("/dev/termination-log", "w") as said:
+        said.write(f"{{how}} {{time.monotonic() - began:.3f}}")
+sys.exit(abs(code))
 """
 # Leaves those files of a folder whose names are given.
 _CLEAN = """cd "$0" 2>/dev/null || exit 0
@@ -120,9 +125,18 @@ def selector(testbed: str) -> str:
     return f"{MANAGED[0]}={MANAGED[1]},{LABEL}testbed={testbed}"
 
 
-def namespace_body(testbed: str) -> Body:
-    """Return the namespace; its pods use a folder of their nodes."""
-    labels = {**_labels(testbed), "pod-security.kubernetes.io/enforce": "privileged"}
+def namespace_body(testbed: str, *, temporary: bool) -> Body:
+    """Return the namespace; its pods use a folder of their nodes.
+
+    Args:
+        testbed: whose.
+        temporary: whether it goes with the experiment that made it.
+    """
+    labels = {
+        **_labels(testbed),
+        TEMPORARY: "true" if temporary else "false",
+        "pod-security.kubernetes.io/enforce": "privileged",
+    }
     return {
         "apiVersion": "v1",
         "kind": "Namespace",

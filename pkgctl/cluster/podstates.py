@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pkgctl.cluster import quantities
-from pkgctl.cluster.podbodies import CACHED, FETCH, MAIN, TOKEN
+from pkgctl.cluster.podbodies import CACHED, FETCH, FETCHED, MAIN, TOKEN
 from pkgctl.cluster.pods import ANNOTATION
 from pkgctl.scheduling.backend import JobState
 
@@ -33,6 +33,7 @@ class Facts:
         artifact: what its node has to have first, by name.
         fetching: whether it does not have that yet.
         cached: whether its artifact was on the node already.
+        fetched: the seconds that it took to have it there, once it is.
         started: whether its program was started.
         ready: whether Kubernetes says that it is ready.
         trouble: what went wrong, in words.
@@ -53,6 +54,7 @@ class Facts:
     artifact: str = ""
     fetching: bool = False
     cached: bool = False
+    fetched: float | None = None
     started: bool = False
     ready: bool = False
     trouble: str = ""
@@ -80,6 +82,7 @@ def read(raw: Mapping[str, Any]) -> Facts | None:
     fetch = _state_of(status, "initContainerStatuses", FETCH)
     fetched = _ended(fetch)
     conditions = {each["type"]: each for each in status.get("conditions") or ()}
+    how, took = _fetched(fetched)
     trouble, fatal = _trouble(status, main, fetch, conditions)
     cpu, memory = _given(raw["spec"], main)
     return Facts(
@@ -91,7 +94,8 @@ def read(raw: Mapping[str, Any]) -> Facts | None:
         phase=status.get("phase") or "Pending",
         artifact=known.get(f"{ANNOTATION}artifact", ""),
         fetching=bool(raw["spec"].get("initContainers")) and fetched.get("exitCode") != 0,
-        cached=(fetched.get("message") or "").strip() == CACHED,
+        cached=how == CACHED,
+        fetched=took,
         started=bool(_running(main) or _ended(main)),
         ready=_holds(conditions, "Ready"),
         trouble=trouble,
@@ -124,6 +128,10 @@ def advance(
     stamps = dict(before.stamps)
     for step in _reached(facts, delegated=delegated):
         stamps.setdefault(step, now)
+    if facts.fetched is not None and "artifact" in stamps:
+        # Kubernetes tells of it by whole seconds only; who fetched it knows how long that took.
+        begun = max(stamps["bound"], stamps["artifact"] - facts.fetched)
+        stamps.setdefault("fetching", begun)
     labels = {**before.labels, "restarts": facts.restarts, "api": dict(facts.times)}
     if facts.address:
         labels["host"] = facts.address
@@ -175,6 +183,14 @@ def _end(
 ) -> JobState:
     stamps = {**job.stamps, "finished": job.stamps.get("finished", now)}
     return replace(job, status=status, stamps=stamps, error=error, lost=lost)
+
+
+def _fetched(ended: Mapping[str, Any]) -> tuple[str, float | None]:
+    """Return whether an artifact was fetched or cached, and how long it took to have it."""
+    how, _, took = (ended.get("message") or "").strip().partition(" ")
+    if ended.get("exitCode") != 0 or how not in (CACHED, FETCHED):
+        return "", None
+    return how, float(took or 0.0)
 
 
 def _reached(facts: Facts, *, delegated: bool) -> Iterator[str]:

@@ -10,7 +10,11 @@ from typing import Any
 from pkgctl.cluster import nodes, pods, podstates
 from pkgctl.cluster.podstates import Facts
 from pkgctl.local.reach import Now
+from pkgctl.nodeside import units
 from pkgctl.scheduling.backend import JobState
+
+LOWERED, RAISED = "capacity-lowered", "capacity-raised"
+DISK_PROBLEM, DISK_WELL = "disk-problem", "disk-well"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +53,26 @@ def is_ready(seen: SeenNode | None) -> bool:
     return seen is not None and seen.node.ready
 
 
+def changes(old: SeenNode | None, new: SeenNode | None) -> Iterator[tuple[str, str]]:
+    """Yield what Kubernetes says of a node now and did not before, but for whether it is ready.
+
+    Each is one of the words below, and more words for whoever reads of it.
+    """
+    if old is None or new is None:
+        return
+    was, room = old.node.allocatable, new.node.allocatable
+    if (was.cpu, was.memory) != (room.cpu, room.memory):
+        is_less = room.cpu < was.cpu or room.memory < was.memory
+        words = f"cpu {room.millicores}m, memory {units.show_size(room.memory)}"
+        yield LOWERED if is_less else RAISED, words
+    if old.node.disk_problem != new.node.disk_problem:
+        yield DISK_PROBLEM if new.node.disk_problem else DISK_WELL, new.node.disk_problem
+
+
 def both(here: Now, seen: SeenNode | None) -> Now:
     """Return what a node is like: ready as Kubernetes knows, and the least room of what is known.
 
-    A layer lowers the node's own limits at once, which its kubelet does not notice.
+    A layer lowers the node's own limits at once, and Kubernetes is told of it a moment later.
     """
     if seen is None:
         return Now(False, here.cpu, here.memory)

@@ -7,6 +7,7 @@ there, so nothing of theirs crosses the network that they load.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -104,9 +105,8 @@ class Clients:
         for client in self._all:
             if not self._backend.jobs[client.job].has_ended:
                 ordered = sorted(found, key=lambda each: _distance(client.node, each, links))
-                client.tell(
-                    {"op": "endpoints", "service": service, "policy": policy, "endpoints": ordered}
-                )
+                told = {"op": "endpoints", "service": service, "policy": policy}
+                _tell_if_there(client, {**told, "endpoints": ordered})
 
     def begin(self, t0: float) -> None:
         """Let all of them begin at a time (CLOCK_MONOTONIC)."""
@@ -117,7 +117,7 @@ class Clients:
         """Let them give up what is not answered yet."""
         for client in self._all:
             if not self._backend.jobs[client.job].has_ended:
-                client.tell({"op": "stop"})
+                _tell_if_there(client, {"op": "stop"})
 
     def results(self) -> list[tuple[str, Message]]:
         """Return the node and the row of each request that has ended."""
@@ -127,6 +127,12 @@ class Clients:
         """Remove their files."""
         for client in self._all:
             client.clean()
+
+
+def _tell_if_there(client: Client, message: Message) -> None:
+    """Tell a generator something, unless it has ended; the news of that may still be on its way."""
+    with contextlib.suppress(TestbedError):
+        client.tell(message)
 
 
 def _distance(node: str, endpoint: Message, links: Mapping[str, Any]) -> float:

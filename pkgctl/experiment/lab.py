@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
-from pkgctl.errors import SpecError
+from pkgctl.errors import ClusterError, SpecError
 from pkgctl.experiment import disturb
 from pkgctl.experiment.interruption import Interruption
 from pkgctl.local.backend import LocalBackend
@@ -39,6 +39,9 @@ class Cluster(Protocol):
     def backend(self, paths: Paths, *, renew: bool = False) -> LocalBackend:
         """Return what runs jobs there."""
 
+    def leave(self) -> None:
+        """Let nothing of the experiment stay there."""
+
 
 class Wishes(Protocol):
     """What decides about the testbed."""
@@ -64,7 +67,11 @@ def testbed_of(topology: Topology, wishes: Wishes, interruption: Interruption) -
     """
     paths = wishes.paths
     if wishes.cluster is not None:
-        yield Outcome(changed=False)
+        try:
+            yield Outcome(changed=False)
+        finally:
+            if not wishes.keep:
+                wishes.cluster.leave()
         return
     if paths.state.exists():
         yield paths.reach().bring(topology)
@@ -172,19 +179,31 @@ class Lab:
 
         Raises:
             TestbedError: if the testbed is lost.
+            ClusterError: if the cluster is; the testbed can still be left as it was.
         """
         self._hang_up()
-        self._open()
+        try:
+            self._open()
+        except ClusterError:
+            self._make = LocalBackend
+            self._open()
+            raise
         self._disarm()
         disturb.heal(disturb.in_force(self._paths), self._paths, self._artifacts)
 
     def close(self) -> None:
-        """Leave the testbed without timelines, layers and jobs of ours."""
-        self._disarm()
-        ours = [name for name, job in self.backend.jobs.items() if job.labels.get("owner")]
-        self.backend.remove(ours)
-        self._hang_up()
-        disturb.heal(disturb.in_force(self._paths), self._paths, self._artifacts)
+        """Leave the testbed without timelines, layers and jobs of ours.
+
+        Raises:
+            ClusterError: if pods are left, for the cluster does not answer; all else is done.
+        """
+        try:
+            self._disarm()
+            ours = [name for name, job in self.backend.jobs.items() if job.labels.get("owner")]
+            self.backend.remove(ours)
+        finally:
+            self._hang_up()
+            disturb.heal(disturb.in_force(self._paths), self._paths, self._artifacts)
 
     def _disarm(self) -> None:
         for timeline in self._armed.values():

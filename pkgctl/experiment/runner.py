@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from pkgctl import playbook, topology
-from pkgctl.errors import PkgctlError, VerificationFailed
+from pkgctl.errors import ClusterError, PkgctlError, VerificationFailed
 from pkgctl.experiment import plan, precondition, record, resume, windows
 from pkgctl.experiment.folder import FAILED, Folder, create
 from pkgctl.experiment.interruption import Interrupted, Interruption
@@ -86,6 +86,14 @@ def perform(experiment: Experiment, options: Options, progress: Progress) -> End
             except VerificationFailed:
                 status = "refused"
                 raise
+            except ClusterError as error:
+                # What was measured before the cluster was lost stays, and is reported.
+                totals = record.totals(folder.record)
+                if not totals["done"]:
+                    raise
+                folder.warn(str(error))
+                progress.say(f"warning: {error}")
+                status = "failed" if totals["failed"] or totals["missing"] else "complete"
     finally:
         progress.clear()
         folder.finish(status)

@@ -9,7 +9,7 @@ from typing import Any
 from pkgctl.experiment.placing import Entry
 from pkgctl.experiment.plan import Run
 
-STAMPS = ("submitted", "decided", "artifact", "started", "ready", "finished")
+STAMPS = ("submitted", "decided", "fetching", "artifact", "started", "ready", "finished")
 USAGE = (
     "cpu_seconds",
     "throttled_seconds",

@@ -14,14 +14,21 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pkgctl.errors import ClusterError, PkgctlError, TestbedError
-from pkgctl.experiment import demand, plan, tables
+from pkgctl.experiment import demand, plan, strain, tables
 from pkgctl.experiment.clients import Clients
 from pkgctl.experiment.placing import Entry, Placer
 from pkgctl.experiment.plan import Run
 from pkgctl.local.backend import LocalBackend
 from pkgctl.local.streams import Samples
 from pkgctl.scheduling import registry
-from pkgctl.scheduling.backend import Event, JobState, LayerEvent, NodeEvent, NoticeEvent
+from pkgctl.scheduling.backend import (
+    Event,
+    JobState,
+    LayerEvent,
+    NodeEvent,
+    NoticeEvent,
+    StatusEvent,
+)
 from pkgctl.scheduling.provisioning import Evict, Prefetch
 from pkgctl.spec import Experiment
 
@@ -206,6 +213,8 @@ class Trial:
             self._hear_node(event)
         elif isinstance(event, NoticeEvent):
             self._hear_notice(event)
+        elif isinstance(event, StatusEvent):
+            self._hear_status(event)
         elif self._placer.note(event):
             self._hear_job(event)
 
@@ -229,6 +238,11 @@ class Trial:
         kind = "kubernetes-ready" if event.is_ready else "kubernetes-notready"
         self._event(kind, event.node, event.node, event.reason, event.actual)
         if event.is_ready and self._placer.has_waiting:
+            self._placer.dispatch()
+
+    def _hear_status(self, event: StatusEvent) -> None:
+        self._event(f"kubernetes-{event.what}", event.node, event.node, event.detail, event.actual)
+        if event.is_relief and self._placer.has_waiting:
             self._placer.dispatch()
 
     def _hear_layer(self, event: LayerEvent) -> None:
@@ -264,6 +278,8 @@ class Trial:
             self._backend.wait(self._clients.have_ended, end + 2.0, self._hear)
         rows = tables.requests(self._run, self._clients.results(), self._head.warm_up)
         taken = self._samples.take(self._t0 - 2 * self._backend.reach.sampling, end)
+        loaded = [each for each in taken if each["mono"] <= self._t0 + self._body.duration]
+        self.outcome.facts["strain"] = strain.strain(rows, loaded)
         self.outcome.events = [
             {**tables.moments(at, planned, self._t0, self._wall), **words}
             for at, planned, words in self._noted

@@ -43,7 +43,8 @@ MAY_EXCEED_ONE = {
 QUANTILES = (0.5, 0.95, 0.99)
 STEPS = {
     "decide": ("queue and decide", "From submitted to decided"),
-    "transfer": ("artifact transfer", "From decided to the artifact being on the node"),
+    "place": ("make a place", "From decided to the node beginning to fetch the artifact"),
+    "transfer": ("artifact transfer", "From then, or from decided, to the artifact being there"),
     "start": ("start", "From the artifact being there to the process having started"),
     "ready": ("become ready", "From started to the program saying that it is ready"),
 }
@@ -193,6 +194,15 @@ QUEUE = (
 TIMING = (
     Metric("onset_error", "timing", "disturbance onset error", "s", "lower",
            "Largest |actual − planned| time of the run's disturbances beginning or ending."),
+    Metric("notice_delay", "timing", "Kubernetes noticed", "s", "lower",
+           "From the last layer setting in on a node until Kubernetes said that it was not ready."),
+    Metric("notice_back_delay", "timing", "Kubernetes noticed the end", "s", "lower",
+           "From the last layer's end on the node until Kubernetes said that it was ready again."),
+    Metric("replaced", "timing", "replicas replaced", "1", "",
+           "Replicas that took the place of those that the node had."),
+    Metric("replace_delay", "timing", "replicas replaced after", "s", "lower",
+           "From the layer's onset until the last replica that took the place of one of the node's "
+           "was ready; infinite if one never was."),
 )  # fmt: skip
 
 METRICS = {

@@ -13,6 +13,7 @@ from pkgctl.measure import (
     latency,
     provisioning,
     queueing,
+    reaction,
     throughput,
     timing,
     utilisation,
@@ -61,6 +62,7 @@ def observe(results: Results) -> Iterator[Observation]:
     yield from utilisation.observe_services(results.samples, results.jobs, runs)
     yield from queueing.observe(results.jobs, runs)
     yield from timing.observe(results.events, runs)
+    yield from reaction.observe(results.events, results.jobs, runs)
 
 
 def write(evaluation: Evaluation, answer: Sequence[str] = ()) -> None:

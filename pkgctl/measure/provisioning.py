@@ -25,11 +25,13 @@ def with_steps(jobs: pl.DataFrame) -> pl.DataFrame:
     before it, so that the steps always add up to the total.
     """
     decided = pl.coalesce("decided", "submitted")
-    artifact = pl.coalesce(pl.col("artifact"), decided)
+    fetching = pl.coalesce(pl.col("fetching"), decided)
+    artifact = pl.coalesce(pl.col("artifact"), fetching)
     started = pl.coalesce(pl.col("started"), artifact)
     return jobs.with_columns(
         (decided - pl.col("submitted")).alias("decide"),
-        (artifact - decided).alias("transfer"),
+        (fetching - decided).alias("place"),
+        (artifact - fetching).alias("transfer"),
         (started - artifact).alias("start"),
         # The step's own name is taken by the stamp.
         (pl.col("ready") - started).alias("become_ready"),
@@ -75,10 +77,16 @@ def _observe(place: Place, jobs: pl.DataFrame) -> Iterator[Observation]:
 def _steps(place: Place, state: str, jobs: pl.DataFrame) -> Iterator[Observation]:
     if not jobs.height:
         return
-    names = {name: "become_ready" if name == "ready" else name for name in STEPS}
+    names = {name: "become_ready" if name == "ready" else name for name in _known(jobs)}
     for metric, column in {"": "total", **{f"_{name}": at for name, at in names.items()}}.items():
         seconds = _sum(jobs, column) / jobs.height
         yield place.observe(f"provisioning_{state}{metric}", seconds, jobs.height)
+
+
+def _known(jobs: pl.DataFrame) -> list[str]:
+    """Return the steps that can be told apart: a process has its place at once."""
+    has_place = jobs["fetching"].null_count() < jobs.height
+    return [name for name in STEPS if has_place or name != "place"]
 
 
 def _sum(jobs: pl.DataFrame, column: str) -> float:

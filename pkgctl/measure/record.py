@@ -41,6 +41,7 @@ class Run:
     duration: float | None = None
     windows: tuple[Window, ...] = ()
     note: str = ""
+    strain: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,7 @@ class Record:
     objectives: Mapping[str, Objective] = field(default_factory=dict)
     services: tuple[str, ...] = ()
     machine: Mapping[str, object] = field(default_factory=dict)
+    cluster: Mapping[str, object] = field(default_factory=dict)
     versions: Mapping[str, object] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
@@ -139,6 +141,7 @@ def parse_record(found: Mapping[str, Any]) -> Record:
         objectives=_objectives(services),
         services=tuple(services),
         machine=found.get("machine") or {},
+        cluster=found.get("cluster") or {},
         versions=found.get("versions") or {},
         warnings=tuple(str(warning) for warning in found.get("warnings") or ()),
     )
@@ -177,6 +180,7 @@ def _run(cell: str, found: Mapping[str, Any]) -> Run:
         duration=_number(found.get("duration")),
         windows=_windows(found.get("windows") or ()),
         note=str(found.get("error") or found.get("note") or ""),
+        strain={name: float(each) for name, each in (found.get("strain") or {}).items()},
     )
 
 

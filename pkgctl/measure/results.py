@@ -42,6 +42,7 @@ JOBS: Columns = {
     "artifact_bytes": pl.Int64,
     "submitted": pl.Float64,
     "decided": pl.Float64,
+    "fetching": pl.Float64,
     "artifact": pl.Float64,
     "started": pl.Float64,
     "ready": pl.Float64,

@@ -24,7 +24,9 @@ from pkgctl.report.plan import (
     show_level,
     show_scalar,
 )
+from pkgctl.report.reaction import reaction_sentences
 from pkgctl.report.sentences import ONE_REPEAT, Kind, Sentence, Strong, change, sides, value
+from pkgctl.report.strain import strain_sentences
 from pkgctl.report.subjects import Subject, subjects
 
 
@@ -37,8 +39,9 @@ def answer(evaluation: Evaluation) -> list[Sentence]:
             found += _steady(plan, table, subject, factor)
         found += disturbance_sentences(plan, evaluation, subject)
     found += objective_sentences(plan, table)
+    found += reaction_sentences(plan, table)
     found += overhead_sentences(plan, table)
-    return [*found, *_links(evaluation)]
+    return [*found, *strain_sentences(evaluation.results.measured), *_links(evaluation)]
 
 
 def _incomplete(evaluation: Evaluation) -> Iterator[Sentence]:
@@ -94,7 +97,9 @@ def _along(words: str, factor: str, rows: Mapping[Scalar, Row], where: str) -> I
 
 
 def _among(words: str, factor: str, rows: Mapping[Scalar, Row], where: str) -> Iterator[Sentence]:
-    best, worst = (pick(rows, key=lambda level: rows[level].mean or 0.0) for pick in (min, max))
+    # Of equal ones the first and the last, for two are compared.
+    order = sorted(rows, key=lambda level: rows[level].mean or 0.0)
+    best, worst = order[0], order[-1]
     found = contrast(rows[best], rows[worst])
     if found is None:
         return

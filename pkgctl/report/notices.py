@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When Kubernetes noticed that a node was gone or back, as marks in figures over time."""
+"""When Kubernetes noticed what became of a node, as marks in figures over time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,14 @@ import polars as pl
 
 from pkgctl.report.figures import escape, number
 
-WORDS = {"kubernetes-notready": "not ready", "kubernetes-ready": "ready"}
+WORDS = {
+    "kubernetes-notready": "not ready",
+    "kubernetes-ready": "ready",
+    "kubernetes-capacity-lowered": "capacity lowered",
+    "kubernetes-capacity-raised": "capacity raised",
+    "kubernetes-disk-problem": "data disk problem",
+    "kubernetes-disk-well": "data disk well",
+}
 MOST = 12  # more could not be told apart
 
 

@@ -180,7 +180,7 @@ def counts(evaluation: Evaluation) -> str:
 
 
 def provenance(record: Record) -> list[tuple[str, str]]:
-    """Return where the numbers come from: command, seed, machine and versions."""
+    """Return where the numbers come from: command, seed, machine, cluster and versions."""
     found = [
         ("command", record.command),
         ("seed", "" if record.seed is None else str(record.seed)),
@@ -189,6 +189,7 @@ def provenance(record: Record) -> list[tuple[str, str]]:
         ("finished", record.finished),
         *((f"machine: {name.replace('_', ' ')}", _fact(name, fact))
           for name, fact in record.machine.items()),
+        *((f"cluster: {name}", str(fact)) for name, fact in record.cluster.items()),
         *((f"version: {name}", str(version)) for name, version in record.versions.items()),
     ]  # fmt: skip
     return [(name, value) for name, value in found if value]

@@ -14,6 +14,9 @@ from pkgctl.report.figures import Figure, Panel, Trace, axis, escape, number
 from pkgctl.report.numbers import show, show_interval, show_mean
 from pkgctl.report.plan import Plan, show_level, show_levels
 
+# Each step has its own, whether or not all of them are there.
+_COLOURS = {"decide": 0, "place": 4, "transfer": 1, "start": 2, "ready": 3}
+
 
 def provisioning_figure(plan: Plan, grid: Grid, table: Table, service: str) -> Figure | None:
     """Return the steps of provisioning as stacked bars, a bar for each level and state."""
@@ -29,7 +32,10 @@ def provisioning_figure(plan: Plan, grid: Grid, table: Table, service: str) -> F
     totals = [
         _mean(table, f"provisioning_{state}", service, cell) or 0.0 for _, state, cell in bars
     ]
-    panel = _bars(service, bars, table, totals)
+    steps = [step for step in STEPS if _is_known(table, step, service, bars)]
+    labels = [STEPS[step][0] for step in steps]
+    colours = [f"@t{_COLOURS[step]}" for step in steps]
+    panel = _bars(service, bars, table, totals, steps)
     where = {name: plan.baseline(name) for name in plan.levels if name != grid.factor}
     at = f" ({show_levels(where)})" if where else ""
     return Figure(
@@ -38,9 +44,9 @@ def provisioning_figure(plan: Plan, grid: Grid, table: Table, service: str) -> F
         caption=f"Mean seconds of each step over replicas and repeats{at}. Cold: the artifact "
         "had to be fetched; warm: nothing had to be.",
         panels=[panel],
-        legend=[(label, f"@t{at}", "bar") for at, (label, _) in enumerate(STEPS.values())],
-        headers=("start", *(label for label, _ in STEPS.values()), "total", "95 % CI"),
-        rows=[*_provisioning_rows(service, bars, table)],
+        legend=[(*both, "bar") for both in zip(labels, colours, strict=True)],
+        headers=("start", *labels, "total", "95 % CI"),
+        rows=[*_provisioning_rows(service, bars, table, steps)],
     )
 
 
@@ -63,16 +69,25 @@ def _mean(table: Table, metric: str, subject: str, cell: Cell) -> float | None:
     return row.mean if row else None
 
 
+def _is_known(table: Table, step: str, service: str, bars: Sequence[tuple[str, str, Cell]]) -> bool:
+    means = (_mean(table, f"provisioning_{state}_{step}", service, cell) for _, state, cell in bars)
+    return any(mean is not None for mean in means)
+
+
 def _bars(
-    service: str, bars: Sequence[tuple[str, str, Cell]], table: Table, totals: Sequence[float]
+    service: str,
+    bars: Sequence[tuple[str, str, Cell]],
+    table: Table,
+    totals: Sequence[float],
+    steps: Sequence[str],
 ) -> Panel:
     names = [escape(name) for name, _, _ in bars]
     traces = [
-        _step(label, at, names, [
+        _step(STEPS[step][0], _COLOURS[step], names, [
             table.find(f"provisioning_{state}_{step}", service, phases.ALL, cell.id)
             for _, state, cell in bars
         ])
-        for at, (step, (label, _)) in enumerate(STEPS.items())
+        for step in steps
     ]  # fmt: skip
     # Room on the right for the totals.
     chosen = axis([1.1 * total for total in totals], "s", from_zero=True)
@@ -113,10 +128,10 @@ def _total(name: str, total: float) -> dict[str, object]:
 
 
 def _provisioning_rows(
-    service: str, bars: Sequence[tuple[str, str, Cell]], table: Table
+    service: str, bars: Sequence[tuple[str, str, Cell]], table: Table, steps: Sequence[str]
 ) -> Iterator[tuple[str, ...]]:
     for name, state, cell in bars:
-        metrics = [*(f"provisioning_{state}_{step}" for step in STEPS), f"provisioning_{state}"]
+        metrics = [*(f"provisioning_{state}_{step}" for step in steps), f"provisioning_{state}"]
         rows = [table.find(metric, service, phases.ALL, cell.id) for metric in metrics]
         whole = rows[-1]
         interval = whole.interval if whole else None

@@ -111,7 +111,26 @@ class NoticeEvent:
     actual: float
 
 
-Event = JobState | LayerEvent | NodeEvent | NoticeEvent
+@dataclass(frozen=True, slots=True)
+class StatusEvent:
+    """What else Kubernetes says of a node now: other room, or a data disk that fails.
+
+    Attributes:
+        node: the node.
+        what: in one of the words that ``pkgctl.cluster.sight`` has for it.
+        detail: in words.
+        actual: when we were told, on the backend's clock.
+        is_relief: whether what waits may find its place now.
+    """
+
+    node: str
+    what: str
+    detail: str
+    actual: float
+    is_relief: bool
+
+
+Event = JobState | LayerEvent | NodeEvent | NoticeEvent | StatusEvent
 
 
 class Backend(Protocol):

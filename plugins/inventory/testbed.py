@@ -23,6 +23,7 @@ description:
     C(pkgctl_domain) and C(pkgctl_uri), by which libvirt knows it, C(pkgctl_identity) and
     C(pkgctl_base), which are what it is to be, and C(pkgctl_controller_directory), where its layers
     of health are.
+  - C(pkgctl_code) is the folder in which a node finds the code of this collection.
   - The words of M(pkgctl.testbed.perturbation) may then be given with C(-e) without a warning, also
     those that are keywords of tasks, such as C(delay).
 options:
@@ -66,7 +67,7 @@ from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible.utils.display import Display
 from ansible.vars import reserved
 
-from ..module_utils import words
+from ..module_utils import daemon, preparing, words
 from ..plugin_utils import records
 
 display = Display()
@@ -123,12 +124,13 @@ class InventoryModule(BaseInventoryPlugin):
 
 
 def shared(record: records.Record) -> dict[str, Any]:
-    """Return the variables that all nodes share: how they are entered."""
+    """Return the variables that all nodes share: how they are entered, and where our code is."""
     if records.is_remote(record):
-        return records.common(record)
+        return {**records.common(record), "pkgctl_code": preparing.CODE}
     return {
         "ansible_connection": "pkgctl.testbed.node",
         "ansible_python_interpreter": sys.executable,
+        "pkgctl_code": str(daemon.import_root()),
     }
 
 

@@ -285,7 +285,7 @@ class Agent:
         if due is not None and mono < due < mono + _QUIET:
             self._loop.at(due + 1e-3, lambda: self._sample(client, planned))
             return
-        client.send({"mono": mono, "rows": self._rows()})
+        client.send({"mono": mono, "machine": sampler.machine(), "rows": self._rows()})
         # On a machine on which a sample takes longer than that, others have their turn between two.
         done = syscalls.monotonic()
         again = max(planned + self._sampling[client], done + (done - mono))

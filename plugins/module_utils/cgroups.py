@@ -262,6 +262,10 @@ class Group:
         read, written = self._moved()
         return Usage(cpu, throttled, self.memory_used(), read, written)
 
+    def throttled_seconds(self) -> float:
+        """Return for how long the group's own bound on CPU time has held its processes back."""
+        return self._cpu_used()[1]
+
     def _cpu_used(self) -> tuple[float, float]:
         stat = keyed(_read(self.folder("cpu") / "cpu.stat"))
         if self.machine.is_unified("cpu"):

@@ -5,7 +5,8 @@ DisturbanceError
 ├── NodeError         this host is not a node, or its description cannot be read
 ├── KernelError       the kernel refused a request; carries errno
 ├── CapabilityError   the kernel or the host lacks something; says what
-└── AgentError        the node agent is out of reach, or refused a request
+├── AgentError        the node agent is out of reach, or refused a request
+└── ApiError          the Kubernetes API is out of reach, or refused a request
 """
 
 from __future__ import annotations
@@ -27,6 +28,10 @@ class CapabilityError(DisturbanceError):
 
 class AgentError(DisturbanceError):
     """The node agent is out of reach, or refused a request."""
+
+
+class ApiError(DisturbanceError):
+    """The Kubernetes API is out of reach, or refused a request."""
 
 
 class KernelError(DisturbanceError):

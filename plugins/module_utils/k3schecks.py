@@ -19,9 +19,11 @@ from .errors import CapabilityError
 
 # K3s asks for 512 MiB in its documentation; a machine that is sold as that has a little less.
 LEAST_MEMORY = 450 << 20
-# Certificates are of no use to a node that lives before they were made.
-MOST_SKEW = 5.0
+# Certificates are of no use to a node that lives before they were made. What it hears of the
+# controller's time is past by as long as it was on its way.
+MOST_BEHIND, MOST_AHEAD = 5.0, 60.0
 _PROC = Path("/proc")
+_MODULES = Path("/lib/modules")
 _LISTEN, _UNCONNECTED = "0A", "07"
 _CONTROLLERS = ("cpu", "memory", "pids")
 
@@ -100,11 +102,20 @@ def _lacking(proc: Path) -> Iterable[str]:
     there = hierarchies.here()
     if missing := [name for name in _CONTROLLERS if not there.has(name)]:
         yield f"the kernel has no cgroup controller {', '.join(missing)}"
-    if "overlay" not in (proc / "filesystems").read_text():
+    if "overlay" not in (proc / "filesystems").read_text() and not _is_module("overlay", _MODULES):
         yield "the kernel has no overlay file system (modprobe overlay)"
     total = _memory(proc)
     if total < LEAST_MEMORY:
         yield f"it has {total >> 20} MiB of memory, and a node needs {LEAST_MEMORY >> 20}"
+
+
+def _is_module(name: str, modules: Path) -> bool:
+    """Return whether the kernel can load a module, as the service has it do before each start."""
+    try:
+        known = (modules / os.uname().release / "modules.dep").read_text()
+    except OSError:
+        return False
+    return re.search(rf"(?m)^\S*/{name}\.ko[^\s:]*:", known) is not None
 
 
 def _misplaced(address: str, interface: str) -> Iterable[str]:
@@ -125,7 +136,7 @@ def _skew(now: float | None) -> Iterable[str]:
     if now is None:
         return
     ahead = time.time() - now
-    if abs(ahead) > MOST_SKEW:
+    if not -MOST_BEHIND <= ahead <= MOST_AHEAD:
         word = "ahead of" if ahead > 0 else "behind"
         yield f"its clock is {abs(ahead):.0f} s {word} the controller's"
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import rtnl, syscalls
+from . import rtnl, services, syscalls
+from .cgroups import group
 from .errors import DisturbanceError
 from .netlink import NETLINK_ROUTE, Socket
 
@@ -29,11 +30,15 @@ _LINKS = re.compile(r"cni0|flannel[.-].*|kube-ipvs0|veth[0-9a-f]{8}")
 _RULES = re.compile(r"KUBE-|CNI-|CNI:|flannel", re.IGNORECASE)
 _NAMESPACES = "/run/netns/cni-"
 _SETTINGS = "/proc/sys/"
+# In these systemd bounds pods; those below go with them.
+_SLICES = re.compile(r"(\S+-)?kubepods\.slice")
 _RUN = ("/run/k3s", "/run/flannel")
 # Wherever kubelet was told to be, plugins for devices find it in its usual place.
 _FOLDERS = (*_RUN, "/var/lib/cni", "/var/lib/kubelet", "/etc/rancher/k3s", "/etc/rancher/node")
 # What is above its own, if it was made for that and holds nothing else.
-_ABOVE = re.compile(r".*/(rancher|k3s|k3s/bin)")
+_ABOVE = re.compile(r".*/(rancher|k3s|k3s/bin)|/usr/libexec/kubernetes(/.*)?")
+# Where Kubernetes makes a folder for plugins of volumes, whether there are any or not.
+_PLUGINS = Path("/usr/libexec/kubernetes/kubelet-plugins/volume/exec")
 _LINKED = ("k3s", "kubectl", "crictl", "ctr")
 _TABLES = ("iptables", "ip6tables")
 
@@ -81,7 +86,7 @@ def remove(options: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, ob
     places = Places(**{key: str(options[key]) for key in RESET["argument_spec"]})
     done: list[str] = []
     # Each kind is looked for when those before it are gone: a mount may be held by a process.
-    for find in (_processes, _mounts, _namespaces, _links, _rules, _files, _hollow):
+    for find in (_processes, _slices, _mounts, _namespaces, _links, _rules, _files, _hollow):
         for step in find(places):
             if not dry_run:
                 _take(step)
@@ -167,6 +172,24 @@ def _end(places: Places) -> None:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
+
+
+def _slices(_: Places) -> Iterator[Step]:
+    if not services.RUNTIME.is_dir():
+        return
+    listed = services.systemctl("list-units", "--plain", "--no-legend", "--type=slice")
+    for name in (line.split(" ")[0] for line in listed.splitlines()):
+        # Another kubelet's have processes still.
+        if _SLICES.fullmatch(name) and not _has_processes(services.control_group(name)):
+            yield Step(f"stop {name}", lambda name=name: _stop(name))  # type: ignore[misc]
+
+
+def _has_processes(path: str) -> bool:
+    return any(each.processes() for each in group(path).descend())
+
+
+def _stop(name: str) -> None:
+    services.systemctl("stop", "--", name)
 
 
 def _mounts(places: Places) -> Iterator[Step]:
@@ -258,7 +281,8 @@ def _programs(places: Places) -> Iterable[Path]:
 def _hollow(places: Places) -> Iterator[Step]:
     """Yield the empty folders that were made for what was removed."""
     own = [Path(each) for each in (*_FOLDERS, places.data_dir, places.kubelet_dir)]
-    for folder in [Path(places.bin_dir), *(each.parent for each in own)]:
+    above = [Path(places.bin_dir), *(each.parent for each in own), _PLUGINS, *_PLUGINS.parents]
+    for folder in above:
         if _ABOVE.fullmatch(str(folder)) and folder.is_dir() and not any(folder.iterdir()):
             yield Step(f"remove {folder}", folder.rmdir)
 

@@ -1,25 +1,28 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What nodes and jobs have used, read from control groups and from the switch's ports.
+"""What nodes, jobs and pods have used, read from control groups and from the switch's ports.
 
 All figures are cumulative, memory excepted; the reader takes differences.
 """
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from . import namespaces
-from .cgroups import Group
+from . import namespaces, podgroups
+from .cgroups import Group, Usage
 from .identity import Identity
 from .netlink import NETLINK_ROUTE, Socket, attributes
 from .rtnl import RTM_GETLINK
 
 _IFLA_IFNAME, _IFLA_STATS64 = 3, 23
 _RECEIVED, _SENT = 16, 24
+_STAT = Path("/proc/stat")
+_IDLE, _WAITING, _STOLEN = 3, 4, 7  # of the machine's times
 Row = dict[str, Any]
 Moved = tuple[int, int]
 
@@ -71,9 +74,8 @@ def port(address: str) -> str:
     return "p" + "-".join(address.split(".")[2:])
 
 
-def row(node: str, job: str | None, group: Group, moved: Moved | None) -> Row:
-    """Return one sample of a group; network bytes are known for nodes only."""
-    used = group.usage()
+def row(node: str, job: str | None, used: Usage, moved: Moved | None = None) -> Row:
+    """Return one sample of what was used; network bytes are known for nodes only."""
     return {
         "node": node,
         "job": job,
@@ -92,6 +94,20 @@ def sample(
     jobs: Iterable[tuple[str, str, Group]],
     traffic: Mapping[str, Moved],
 ) -> list[Row]:
-    """Return a row for each node (name, group) and each job (node, id, group)."""
-    rows = [row(name, None, group, traffic.get(name)) for name, group in nodes]
-    return rows + [row(node, job, group, None) for node, job, group in jobs]
+    """Return a row for each node (name, group), each job (node, id, group), and each pod there."""
+    known = list(nodes)
+    rows = [row(name, None, group.usage(), traffic.get(name)) for name, group in known]
+    rows += [row(node, job, group.usage()) for node, job, group in jobs]
+    return rows + [
+        row(name, f"{podgroups.PREFIX}{uid}", podgroups.usage(pod))
+        for name, group in known
+        for uid, pod in podgroups.pods(group)
+    ]
+
+
+def machine() -> dict[str, float]:
+    """Return the seconds that this machine's processors were busy, or not ours, and idle."""
+    ticks = [int(word) for word in _STAT.read_text().split("\n", 1)[0].split()[1 : _STOLEN + 2]]
+    each = os.sysconf("SC_CLK_TCK")
+    idle = ticks[_IDLE] + ticks[_WAITING]
+    return {"busy": (sum(ticks) - idle) / each, "idle": idle / each}

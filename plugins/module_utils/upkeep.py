@@ -50,7 +50,8 @@ _KEYS = (
 )
 # Beyond a unit's own grace, for what kills it.
 _PATIENCE = 15.0
-_PAUSE = 0.1
+# Between two looks: each costs a slow machine some of what the unit needs to come up.
+_PAUSE, _LONGEST_PAUSE = 0.1, 2.0
 _LINES = 20
 
 Options = Mapping[str, Any]
@@ -188,11 +189,12 @@ def _wait(keeper: Keeper, name: str, unit: Unit | None, options: Options) -> Non
 
 
 def _await(is_so: Callable[[], bool], patience: float) -> bool:
-    deadline = time.monotonic() + patience
+    began = time.monotonic()
     while not is_so():
-        if time.monotonic() > deadline:
+        passed = time.monotonic() - began
+        if passed > patience:
             return False
-        time.sleep(_PAUSE)
+        time.sleep(min(max(_PAUSE, passed / 10), _LONGEST_PAUSE))
     return True
 
 

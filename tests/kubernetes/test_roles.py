@@ -1,157 +1,99 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The roles of K3s end to end on local nodes, with the stand-in: installed, upgraded, taken off."""
+"""The roles of K3s end to end on local nodes: installed, upgraded twice, taken off."""
 
 from __future__ import annotations
 
 import json
 import os
+import secrets as drawn
 import shutil
+import signal
 import socket
 import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
-from pkgctl import topology
-from pkgctl.local import paths, removal, testbed
-from pkgctl.nodeside import cgroups, channel
+from pkgctl import playbook, topology
+from pkgctl.local import removal, testbed
+from pkgctl.local.paths import STORE
+from pkgctl.nodeside import cgroups
 
-from . import assets
+from .roles import DATA, LEFT, Lab, command, environment, settings, soon
+from .secrecy import Holder, Watch, holders
 from .standin import pack
 
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes(*pack.NEEDS)]
 
-NEXT = "v1.34.4+k3s2"
 NODES = ("cloud-1", "edge-1")
-POD = """
+BOTH = "changed: cloud-1, edge-1"
+BIN = "/run/pkgctl/disks/k3s/bin"
+TAKEN = 7443
+# Where a node keeps secrets, and where nothing of it may be read by others.
+KEPT = ("/etc/rancher/", f"{DATA}/", "/var/lib/kubelet/", "/run/pkgctl/disks/k3s/kubelet/")
+ROOTS = ("/etc", "/run", "/tmp", "/var", "/usr/local", "/root/.ansible", "/opt", "/dev/shm")
+OWN = """\
 apiVersion: v1
-kind: Pod
-metadata: {{name: web-{node}}}
-spec:
-  nodeName: {node}
-  automountServiceAccountToken: false
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: web
-    image: pkgctl.test/busy:1
-    imagePullPolicy: Never
-    command: [/busy, serve, "80"]
-    resources: {{limits: {{cpu: 50m, memory: 16Mi}}}}
+kind: Config
+preferences: {colors: true}
+clusters:
+- {name: work, cluster: {server: "https://a:1", tls-server-name: x}}
+- {name: home, cluster: {server: "https://b:2", extensions: [{name: e, extension: {k: [1, 2]}}]}}
+users:
+- {name: me, user: {token: "1e5", exec: {command: login, args: [a, b], apiVersion: v1}}}
+contexts:
+- {name: work, context: {cluster: work, user: me, namespace: "n"}}
+- {name: home, context: {cluster: home, user: me}}
+current-context: home
 """
-# All that K3s or a container could have left on a node.
-LEFT = r"""
-ls -d /etc/rancher /var/lib/rancher /var/lib/kubelet /var/lib/cni /run/k3s /run/flannel \
-  /run/pkgctl/disks/k3s /usr/local/bin/k3s /run/netns/cni-* 2>/dev/null
-ip -o link show | grep -E 'cni0|flannel|veth' || true
-grep -E 'k3s|kubelet|netns/cni|/proc/sys/' /proc/self/mounts || true
-nft list ruleset | grep -E 'KUBE-|CNI-|FLANNEL' || true
-"""
-
-
-class Lab:
-    """A testbed with a cluster, and bundles of two releases."""
-
-    def __init__(self, name: str, folder: Path) -> None:
-        self.name, self.folder = name, folder
-        self.place = paths.paths(name)
-        self.bundles = {version: self._bundle(version) for version in (pack.VERSION, NEXT)}
-
-    def _bundle(self, version: str) -> Path:
-        target = self.folder / version
-        done = self.pkgctl(
-            *("cluster", "bundle", version, "--from", str(pack.cached(version))),
-            *("--to", str(target)),
-        )
-        assert done.returncode == 0, done.stderr
-        return target
-
-    def pkgctl(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "pkgctl", *words],
-            capture_output=True,
-            text=True,
-            timeout=400,
-            check=False,
-            # A kubeconfig of the user's own must not lead the roles astray.
-            env={**os.environ, "PKGCTL_TESTBED": self.name, "KUBECONFIG": "/nowhere"},
-        )
-
-    def cluster(self, command: str, version: str = pack.VERSION, *words: str):
-        return self.pkgctl("cluster", command, "--bundle", str(self.bundles[version]), *words)
-
-    def on(self, node: str, script: str) -> str:
-        done = self.pkgctl("exec", node, "--", "sh", "-c", script)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def kubectl(self, *words: str, given: str | None = None) -> str:
-        config = self.pkgctl("cluster", "kubeconfig", "--path")
-        assert config.returncode == 0, config.stderr
-        done = subprocess.run(
-            [assets.path("kubectl"), f"--kubeconfig={config.stdout.strip()}", *words],
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    def nodes(self) -> dict[str, dict[str, str]]:
-        done = self.pkgctl("cluster", "status", "-o", "json")
-        assert done.returncode == 0, done.stderr
-        return {each["node"]: each for each in json.loads(done.stdout)["nodes"]}
-
-    def pods(self) -> dict[str, tuple[str, str, int]]:
-        """Return each pod's address, its container's id and how often that was started again."""
-        found = json.loads(self.kubectl("get", "pods", "-o", "json"))["items"]
-        return {
-            pod["metadata"]["name"]: (
-                pod["status"].get("podIP", ""),
-                pod["status"]["containerStatuses"][0]["containerID"],
-                pod["status"]["containerStatuses"][0]["restartCount"],
-            )
-            for pod in found
-        }
-
-    def started(self) -> dict[str, int]:
-        """Return the process of each node's service."""
-        units = channel.call(self.place.agent / "agent.sock", "unit-list")["units"]
-        return {each["node"]: each["pid"] for each in units}
-
-
-def changed(done: subprocess.CompletedProcess[str]) -> str:
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+def watch() -> Iterator[Watch]:
+    with Watch() as watch:
+        yield watch
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory, watch: Watch) -> Iterator[Lab]:
     made = Lab(f"roles-{os.getpid()}", tmp_path_factory.mktemp("bundles"))
     before = settings()
     try:
         testbed.up(topology.load("duo"), made.place)
-        assert changed(made.cluster("install")) == "changed: cloud-1, edge-1"
+        give_secrets(made)
+        assert made.changed("install") == BOTH
         yield made
     finally:
         removal.down(made.place)
     assert settings() == before
 
 
-def settings() -> list[str]:
-    """Return what a kubelet would set for the whole machine."""
-    names = ("vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops")
-    return [Path("/proc/sys", name).read_text() for name in names]
+def give_secrets(lab: Lab) -> None:
+    """Have secrets where the roles look for them, so that they are known from the beginning."""
+    folder = lab.place.run / "k3s"
+    folder.mkdir(mode=0o700)
+    for name in ("token", "agent-token"):
+        path = folder / name
+        path.touch(mode=0o600)
+        path.write_text(f"{drawn.token_hex(24)}\n")
+
+
+def secrets(lab: Lab) -> list[str]:
+    """Return the tokens, and the keys of the administrator."""
+    folder = lab.place.run / "k3s"
+    found = [(folder / name).read_text().strip() for name in ("token", "agent-token")]
+    users = yaml.safe_load((folder / "kubeconfig").read_text())["users"]
+    found += [str(each["user"]["client-key-data"]) for each in users]
+    assert len(found) == 3 and all(len(each) >= 32 for each in found)
+    return found
 
 
 @pytest.fixture(scope="module")
-def pods(lab: Lab) -> dict[str, tuple[str, str, int]]:
-    for node in NODES:
-        lab.kubectl("apply", "-f", "-", given=POD.format(node=node))
-    lab.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=90s")
+def pods(lab: Lab) -> dict[str, tuple[str, str, int, str]]:
+    lab.start_pods(*NODES)
     return lab.pods()
 
 
@@ -162,7 +104,7 @@ def test_all_nodes_are_ready_with_what_the_topology_gives_them(lab: Lab):
         "cloud-1": ("yes", "server"),
         "edge-1": ("yes", "agent"),
     }
-    assert {each["version"] for each in nodes.values()} == {pack.VERSION}
+    assert {each["version"] for each in nodes.values()} == {lab.releases.version()}
     assert {each["site"] for each in nodes.values()} == {"cloud", "edge"}
     assert {(each["cpu"], each["memory"]) for each in nodes.values()} == {("1", "256Mi")}
 
@@ -170,100 +112,294 @@ def test_all_nodes_are_ready_with_what_the_topology_gives_them(lab: Lab):
 def test_a_second_run_changes_nothing(lab: Lab):
     before = lab.started()
 
-    assert changed(lab.cluster("install")) == "nothing to change"
+    assert lab.changed("install") == "nothing to change"
     assert lab.started() == before
 
 
 def test_pods_reach_one_another_and_count_against_their_nodes(lab: Lab, pods):
-    addresses = {name: address for name, (address, _, _) in pods.items()}
+    url = f"http://{pods['web-edge-1'][0]}/"
 
-    said = lab.on("cloud-1", f"curl -s -m 20 http://{addresses['web-edge-1']}/")
-    assert "web-edge-1" in said
-    url = f"http://{addresses['web-edge-1']}/"
-    said = lab.kubectl("exec", "web-cloud-1", "--", "/busy", "fetch", url)
-    assert "web-edge-1" in said
+    assert "web-edge-1" in lab.on("cloud-1", f"curl -s -m 20 {url}")
+    assert "web-edge-1" in lab.kubectl("exec", "web-cloud-1", "--", "/busy", "fetch", url)
     own = cgroups.group(f"{lab.place.cgroup}/nodes/edge-1/kubepods")
     pids = [pid for group in own.descend() for pid in group.processes()]
     names = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in pids]
     assert any(name.startswith(b"/busy\0serve") for name in names)
 
 
-def test_no_secret_is_where_others_can_read_it(lab: Lab):
-    folder = lab.place.run / "k3s"
-    secrets = [(folder / name).read_text().strip() for name in ("token", "agent-token")]
-    assert all(len(each) >= 32 for each in secrets)
-    lines = b"\n".join(
-        path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()
-    ).decode(errors="replace")
-    said = "".join(path.read_text() for path in lab.place.run.glob("logs/**/*.log"))
-    open_to_all = lab.on(
-        "cloud-1", "grep -rlE '" + "|".join(secrets) + "' /etc/rancher /run/k3s 2>/dev/null || true"
-    ).split()
+def test_a_users_own_kubeconfig_gets_our_context_and_keeps_the_rest(lab: Lab, tmp_path: Path):
+    own, link = tmp_path / "own", tmp_path / "link"
+    own.write_text(OWN)
+    own.chmod(0o644)
+    link.symlink_to(own)
+    context = f"pkgctl-{lab.name}"
 
-    assert not any(secret in lines or secret in said for secret in secrets)
-    assert {oct(path.stat().st_mode & 0o777) for path in folder.iterdir()} == {"0o600"}
-    assert open_to_all
-    for path in open_to_all:
-        assert lab.on("cloud-1", f"stat -c %a {path}").strip() == "600"
+    for _ in range(2):
+        assert lab.said("cluster", "kubeconfig", "--merge", str(link)) == context
+
+    merged, before = yaml.safe_load(own.read_text()), yaml.safe_load(OWN)
+    assert own.stat().st_mode & 0o777 == 0o600 and link.is_symlink()
+    assert {key: merged[key] for key in before if not isinstance(before[key], list)} == {
+        key: value for key, value in before.items() if not isinstance(value, list)
+    }
+    for key in ("clusters", "users", "contexts"):
+        assert merged[key][:-1] == before[key]
+        assert merged[key][-1]["name"] == context
+    words = [f"--kubeconfig={own}", f"--context={context}", "get", "nodes", "-o", "name"]
+    assert lab.kubectl(*words).split() == [f"node/{node}" for node in NODES]
+
+    done = lab.pkgctl("cluster", "reset", "--dry-run", "--kubeconfig", str(own))
+    assert done.returncode == 0 and yaml.safe_load(own.read_text()) == merged
 
 
-def test_what_is_wrong_fails_before_any_service_is_touched(lab: Lab, tmp_path: Path):
+@pytest.fixture
+def wrong(request: pytest.FixtureRequest, lab: Lab, tmp_path: Path) -> Path:
+    """A bundle of the next release with something wrong in it, which the parameter names."""
+    folder = shutil.copytree(lab.releases.bundle(1), tmp_path / "bundle")
+    archive = next((folder / "amd64").glob("*images*.tar*"))
+    if request.param == "corrupted":
+        archive.write_bytes(b"x" * archive.stat().st_size)
+    elif request.param == "missing":
+        archive.unlink()
+    else:
+        lock = json.loads((folder / "bundle.lock.json").read_text())
+        entry = next(each for each in lock["files"] if each["kind"] == "binary")
+        entry["sha256"] = entry["sha256"][::-1]
+        (folder / "bundle.lock.json").write_text(json.dumps(lock))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [("corrupted", r"images.*sha256"), ("missing", "images"), ("sum", "k3s.*sha256")],
+    indirect=["wrong"],
+)
+def test_a_bundle_that_is_wrong_fails_before_any_service_is_touched(lab: Lab, wrong, named):
+    with untouched(lab):
+        refused(lab, "upgrade", str(wrong), named)
+
+
+def test_a_full_disk_fails_before_any_service_is_touched(lab: Lab):
+    lab.on("edge-1", f"mount -t tmpfs -o size=4m tmpfs {BIN}")
+    try:
+        with untouched(lab):
+            named = rf"edge-1.*no room below {BIN}: \d+ MiB are needed, \d MiB are free"
+            refused(lab, "upgrade", str(lab.releases.bundle(1)), named)
+    finally:
+        lab.on("edge-1", f"umount {BIN}")
+
+
+def test_a_taken_port_fails_before_any_service_is_touched(lab: Lab):
+    with testbed.inside(lab.place, "cloud-1"):
+        taken = socket.create_server(("0.0.0.0", TAKEN))
+    with taken, untouched(lab):
+        named = rf"cloud-1.*port {TAKEN}/tcp is taken by \S+ \(process {os.getpid()}\)"
+        refused(lab, "upgrade", str(lab.releases.bundle(1)), named, "-e", f"api_port={TAKEN}")
+
+
+def test_another_version_than_asked_for_is_refused(lab: Lab):
+    with untouched(lab):
+        asked = ("-e", "k3s_version=v1.33.0+k3s1")
+        refused(lab, "install", str(lab.releases.bundle(1)), r"v1\.33\.0\+k3s1", *asked)
+
+
+class untouched:  # noqa: N801 - a context, read as a word
+    """Whatever happens within, services and releases are the same afterwards."""
+
+    def __init__(self, lab: Lab) -> None:
+        self._lab = lab
+
+    def _seen(self):
+        versions = {name: each["version"] for name, each in self._lab.nodes().items()}
+        links = [self._lab.on(node, "readlink -f /usr/local/bin/k3s") for node in NODES]
+        return self._lab.started(), versions, links
+
+    def __enter__(self) -> None:
+        self._before = self._seen()
+
+    def __exit__(self, kind, error, trace) -> None:
+        if kind is None:
+            assert self._seen() == self._before
+
+
+def refused(lab: Lab, does: str, bundle: str, named: str, *words: str) -> None:
+    """Have a command fail with one line that names the cause."""
+    done = lab.pkgctl("cluster", does, "--bundle", bundle, *words)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.count("\n") == 1
+    assert_named(named, done.stderr)
+
+
+def assert_named(pattern: str, text: str) -> None:
+    import re
+
+    assert re.search(pattern, text), text
+
+
+def test_an_upgrade_whose_command_is_killed_ends_with_it(lab: Lab):
+    def plays() -> list[Path]:
+        return list(lab.place.run.glob("pkgctl-play-*"))
+
+    bundle = str(lab.releases.bundle(1))
+    with untouched(lab):
+        asker = subprocess.Popen(
+            command("cluster", "upgrade", "--bundle", bundle), env=environment(lab.name)
+        )
+        try:
+            assert soon(lambda: below(asker.pid, b"ansible-playbook"))
+            assert plays()
+            doomed = below(asker.pid)
+        finally:
+            asker.send_signal(signal.SIGKILL)
+            asker.wait()
+        assert soon(lambda: not any(line(pid) for pid in doomed))
+        assert soon(lambda: not plays())
+
+
+def below(root: int, name: bytes = b"") -> list[int]:
+    """Return the processes below one, of a name if one is given."""
+    found, level = [], [root]
+    while level:
+        level = [int(each) for pid in level for each in children(pid)]
+        found += [pid for pid in level if name in line(pid)]
+    return found
+
+
+def children(pid: int) -> list[str]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    try:
+        return [each for task in tasks for each in task.read_text().split()]
+    except OSError:
+        return []
+
+
+def line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_two_upgrades_keep_pods_running(lab: Lab, pods, tmp_path: Path):
     before = lab.started()
-    archive = next((lab.bundles[NEXT] / "amd64").glob("*.tar*"))
-    broken = shutil.copytree(lab.bundles[NEXT], tmp_path / "broken")
-    (broken / "amd64" / archive.name).write_bytes(b"x" * archive.stat().st_size)
-    lacking = shutil.copytree(lab.bundles[NEXT], tmp_path / "lacking")
-    (lacking / "amd64" / archive.name).unlink()
 
-    for bundle, named in ((broken, "sha256"), (lacking, archive.name)):
-        done = lab.pkgctl("cluster", "upgrade", "--bundle", str(bundle))
-        assert (done.returncode, done.stdout) == (1, "")
-        assert named in done.stderr and done.stderr.count("\n") == 1
+    assert lab.changed("upgrade", 1) == BOTH
 
-    older = lab.cluster("install", NEXT, "-e", "k3s_version=v1.33.0+k3s1")
-    assert older.returncode == 1 and "v1.33.0+k3s1" in older.stderr
-    assert lab.started() == before
-    assert {each["version"] for each in lab.nodes().values()} == {pack.VERSION}
-
-
-def test_an_upgrade_keeps_pods_running(lab: Lab, pods):
-    before = lab.started()
-
-    assert changed(lab.cluster("upgrade", NEXT)) == "changed: cloud-1, edge-1"
-
-    assert {each["version"] for each in lab.nodes().values()} == {NEXT}
+    assert {each["version"] for each in lab.nodes().values()} == {lab.releases.version(1)}
     assert all(lab.started()[node] != before[node] for node in NODES)
     assert lab.pods() == pods
-    assert lab.on("edge-1", "ls /run/pkgctl/disks/k3s/bin").split() == [f"k3s-{NEXT}"]
+    assert lab.on("edge-1", f"ls {BIN}").split() == [f"k3s-{lab.releases.version(1)}"]
 
-    before = lab.started()
-    back = lab.cluster("upgrade", pack.VERSION)
-    assert back.returncode == 1 and f"a node has {NEXT}" in back.stderr
-    assert lab.started() == before
+    # By the door to Ansible itself, to have its record of what it did.
+    given = {"airgap_dir": str(lab.releases.bundle(2))}
+    record = tmp_path / "record"
+    played = playbook.play("k3s/upgrade.yml", given, testbed=lab.name, artifacts=record)
+    assert set(played.stats) == set(NODES)
+    assert {each["version"] for each in lab.nodes().values()} == {lab.releases.version(2)}
+    assert lab.pods() == pods
+    assert list(record.rglob("job_events/*.json"))
+    assert holders(secrets(lab), [record], 0.0) == []
+
+
+def test_an_older_release_is_refused(lab: Lab, pods):
+    version = {each["version"] for each in lab.nodes().values()}.pop()
+    if version == lab.releases.version():
+        lab.changed("upgrade", 1)
+        version = lab.releases.version(1)
+
+    with untouched(lab):
+        refused(lab, "upgrade", str(lab.releases.bundle()), f"a node has {pattern(version)}")
+    assert lab.pods() == pods
+
+
+def pattern(version: str) -> str:
+    return version.replace(".", r"\.").replace("+", r"\+")
 
 
 def test_a_node_made_anew_is_let_in_under_its_old_name(lab: Lab):
     uid = lab.kubectl("get", "node", "edge-1", "-o", "jsonpath={.metadata.uid}")
-    done = lab.pkgctl("cluster", "reset", "--node", "edge-1")
-    assert changed(done) == "changed: edge-1"
+    assert lab.said("cluster", "reset", "--node", "edge-1") == "changed: edge-1"
     assert set(lab.nodes()) == {"cloud-1"}
 
-    assert "edge-1" in changed(lab.cluster("install", NEXT))
+    assert "edge-1" in lab.changed("install", newest(lab))
 
-    assert lab.nodes()["edge-1"]["ready"] == "yes"
+    assert lab.ready() == set(NODES)
     assert lab.kubectl("get", "node", "edge-1", "-o", "jsonpath={.metadata.uid}") != uid
 
 
-def test_a_taken_port_is_named_and_a_reset_leaves_nothing(lab: Lab):
-    done = lab.pkgctl("cluster", "reset")
-    assert changed(done) == "changed: cloud-1, edge-1"
+def newest(lab: Lab) -> int:
+    """Return the number of the release that the server has."""
+    version = lab.nodes()["cloud-1"]["version"]
+    return next(number for number in range(3) if lab.releases.version(number) == version)
+
+
+def test_a_reset_leaves_nothing_and_no_secret_was_ever_seen(lab: Lab, watch: Watch, tmp_path):
+    words = secrets(lab)
+    assert watch.saw(f"PKGCTL_TESTBED={lab.name}")
+
+    for node in NODES:
+        found = on_node(lab, node, words, watch.since)
+        assert any(each.path.startswith("/etc/rancher/k3s/") for each in found)
+        assert [each for each in found if each.is_open or not each.path.startswith(KEPT)] == []
+    ours = on_controller(lab, words, watch.since)
+    kept = [f"{lab.place.run}/k3s/", *(f"{lab.place.disks(node)}/k3s/data/" for node in NODES)]
+    assert all(any(each.path.startswith(place) for each in ours) for place in kept[:2])
+    assert [each for each in ours if each.is_open or not each.path.startswith((*kept,))] == []
+
+    own = tmp_path / "own"
+    own.write_text(OWN)
+    lab.said("cluster", "kubeconfig", "--merge", str(own))
+    assert lab.said("cluster", "reset", "--kubeconfig", str(own)) == BOTH
+
+    assert yaml.safe_load(own.read_text()) == yaml.safe_load(OWN)
     assert {node: lab.on(node, LEFT) for node in NODES} == dict.fromkeys(NODES, "")
     assert not (lab.place.run / "k3s").exists()
-    assert changed(lab.pkgctl("cluster", "reset")) == "nothing to change"
+    assert [on_node(lab, node, words, watch.since) for node in NODES] == [[], []]
+    assert on_controller(lab, words, watch.since) == []
+    assert not any(watch.saw(word) for word in words)
+    assert lab.said("cluster", "reset") == "nothing to change"
 
+
+def test_what_looks_for_secrets_finds_them():
+    word, other = drawn.token_hex(16), drawn.token_hex(16)
+    with tempfile.TemporaryDirectory() as name, Watch() as watch:
+        folder = Path(name)
+        places = {"open": (0o755, 0o644), "own": (0o755, 0o600), "apart": (0o700, 0o644)}
+        for each, (above, mode) in places.items():
+            (folder / each).mkdir()
+            (folder / each / "file").write_text(f"token: {word}\n")
+            (folder / each / "file").chmod(mode)
+            (folder / each).chmod(above)
+        folder.chmod(0o755)
+        with subprocess.Popen(["sleep", "60"], env={"WORD": word}) as shown:
+            assert soon(lambda: watch.saw(word))
+            shown.kill()
+
+        found = {Path(each.path).parent.name: each.is_open for each in holders([word], [name], 0.0)}
+
+    assert found == {"open": True, "own": False, "apart": False}
+    assert not watch.saw(other)
+
+
+def on_node(lab: Lab, node: str, words: list[str], since: float) -> list[Holder]:
+    within = command("exec", "--name", lab.name, node, "--")
+    # A node sees the machine's own folders too, with the disks of all nodes.
+    skipped = [STORE, "/run/pkgctl/agent", *Path(tempfile.gettempdir()).glob("pytest-of-*")]
+    return holders(words, ROOTS, since, within=within, skipped=skipped)
+
+
+def on_controller(lab: Lab, words: list[str], since: float) -> list[Holder]:
+    """Return who holds a secret among the testbed's files, Ansible's, and passing ones."""
+    temporary = Path(tempfile.gettempdir())
+    own = [lab.place.run, lab.place.images]
+    roots = [*own, Path.home() / ".ansible", temporary, "/var/log"]
+    return holders(words, roots, since, skipped=temporary.glob("pytest-of-*"))
+
+
+def test_a_port_that_is_taken_is_named_before_anything_is_installed(lab: Lab):
+    lab.said("cluster", "reset")
     with testbed.inside(lab.place, "cloud-1"):
         taken = socket.create_server(("0.0.0.0", 6443))
     with taken:
-        done = lab.cluster("install")
-    assert done.returncode == 1 and "port 6443/tcp is taken by" in done.stderr
+        refused(lab, "install", str(lab.releases.bundle()), "port 6443/tcp is taken by")
     assert {node: lab.on(node, LEFT) for node in NODES} == dict.fromkeys(NODES, "")

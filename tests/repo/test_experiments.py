@@ -40,7 +40,7 @@ def test_the_topologies_for_every_day_fit_into_a_small_machine(name):
 def test_every_experiment_loads_under_its_own_name(name):
     found = spec.load(name)
 
-    assert found.head.name == name
+    assert found.head.name == name.replace("_", "-")
     assert found.cells
 
 

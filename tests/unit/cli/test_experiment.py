@@ -174,9 +174,9 @@ def test_a_testbed_that_is_a_cluster_has_to_be_up(invoke, tmp_path, monkeypatch)
 
 
 def test_kube_scheduler_needs_a_cluster(invoke):
-    result = invoke("experiment", "node-loss", "--dry-run")
+    result = invoke("experiment", "node_loss", "--dry-run")
 
     assert isinstance(result.exception, SpecError)
     assert "kube-scheduler decides on Kubernetes only" in str(result.exception)
-    again = invoke("experiment", "node-loss", "--dry-run", "--provider", "existing")
+    again = invoke("experiment", "node_loss", "--dry-run", "--provider", "existing")
     assert again.exception is None

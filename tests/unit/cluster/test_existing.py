@@ -63,6 +63,43 @@ def test_why_a_node_is_not_ready_is_kept():
     assert "has not said" in sight.read_node({"metadata": {"name": "a"}}).reason
 
 
+def seen(cpu: str = "1k", memory: str = "268435456", problem: str = "") -> sight.SeenNode:
+    raw = node("a")
+    raw["status"]["allocatable"] = {
+        **{"cpu": "500m", "memory": "256Mi", "ephemeral-storage": str(len(cpu))},
+        **{"pkgctl.dev/millicores": cpu, "pkgctl.dev/memory": memory},
+    }
+    status = "True" if problem else "False"
+    disks = {"type": "DataDiskProblem", "status": status, "message": problem or "mounted"}
+    raw["status"]["conditions"].append(disks)
+    return sight.read_node(raw)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        (seen(), seen(), []),
+        (seen(), seen(cpu="1000"), []),
+        (seen(), seen(cpu="200"), [("capacity-lowered", "cpu 200m, memory 256Mi")]),
+        (seen("200"), seen("300", "1048576"), [("capacity-lowered", "cpu 300m, memory 1Mi")]),
+        (seen("200"), seen(), [("capacity-raised", "cpu 500m, memory 256Mi")]),
+        (seen(), seen(problem="data: full"), [("disk-problem", "data: full")]),
+        (seen(problem="x"), seen(problem="data: full"), [("disk-problem", "data: full")]),
+        (seen(problem="data: full"), seen(), [("disk-well", "")]),
+        (None, seen("200", problem="x"), []),
+        (seen("200", problem="x"), None, []),
+    ],
+)
+def test_what_kubernetes_is_told_of_a_node_is_what_changed(old, new, changes):
+    assert list(sight.changes(old, new)) == changes
+
+
+def test_room_and_disks_may_change_together():
+    found = [word for word, _ in sight.changes(seen("200", problem="x"), seen())]
+
+    assert found == ["capacity-raised", "disk-well"]
+
+
 def pod(name: str, token: str | None, **more: Any) -> sight.Seen:
     notes = {} if token is None else {podbodies.TOKEN: token, "pkgctl.dev/artifact": "model"}
     container = {"name": "main", "resources": {"requests": {"cpu": "100m", "memory": "64Mi"}}}

@@ -11,12 +11,13 @@ import subprocess
 import sys
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from pkgctl.cluster import gateway
 from pkgctl.local import paths
-from pkgctl.nodeside import cgroups, channel, errors
+from pkgctl.nodeside import cgroups, channel, errors, layers
 
 pytestmark = pytest.mark.root
 
@@ -98,7 +99,7 @@ def asked(address: str, data: bytes) -> bytes:
 
 
 def test_what_is_sent_here_is_answered_there(place, far):
-    address = gateway.ensure(place, "c", far[1])
+    address = gateway.ensure(place, ["c"], far[1])
     data = os.urandom(1 << 20)
 
     assert asked(address, b"abc") == b"cba"
@@ -106,32 +107,66 @@ def test_what_is_sent_here_is_answered_there(place, far):
 
 
 def test_one_is_enough_and_its_port_stays(place, far):
-    address = gateway.ensure(place, "c", far[1])
+    address = gateway.ensure(place, ["c"], far[1])
     first = pid_of(place)
 
-    assert gateway.ensure(place, "c", far[1]) == address
+    assert gateway.ensure(place, ["c"], far[1]) == address
     assert pid_of(place) == first
 
     os.kill(first, signal.SIGKILL)
-    assert gateway.ensure(place, "c", far[1]) == address
+    assert gateway.ensure(place, ["c"], far[1]) == address
     assert pid_of(place) not in (None, first)
     assert asked(address, b"abc") == b"cba"
 
 
 def test_it_follows_the_server_to_another_node(place, far):
-    address = gateway.ensure(place, "c", far[1])
+    address = gateway.ensure(place, ["c"], far[1])
     first = pid_of(place)
 
-    assert gateway.ensure(place, "d", far[1]) == address
+    assert gateway.ensure(place, ["d"], far[1]) == address
 
     assert pid_of(place) != first
     noted = json.loads((place.agent / "gateway.json").read_text())
-    assert noted["namespace"] == str(place.namespaces("d") / "net")
+    assert [Path(each["namespace"]).parent.name for each in noted["servers"]] == ["d"]
     assert asked(address, b"abc") == b"cba"
 
 
 def test_where_nobody_listens_the_connection_ends(place):
-    address = gateway.ensure(place, "c", 1)
+    address = gateway.ensure(place, ["c"], 1)
 
     with suppress(ConnectionResetError):
         assert asked(address, b"abc") == b""
+
+
+@pytest.fixture
+def empty():
+    """The id of a process in a network of its own, in which nobody listens."""
+    process = subprocess.Popen(["unshare", "-n", "sh", "-c", "ip link set lo up; exec sleep 600"])
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_who_does_not_answer_is_passed_over(place, far, empty):
+    (place.namespaces("c") / "net").unlink()
+    (place.namespaces("c") / "net").symlink_to(f"/proc/{empty}/ns/net")
+    (place.namespaces("e")).mkdir()
+    (place.namespaces("e") / "net").symlink_to("/proc/nobody/ns/net")
+
+    address = gateway.ensure(place, ["e", "c", "d"], far[1])
+
+    assert asked(address, b"abc") == b"cba"
+
+
+def test_a_node_that_is_not_up_is_asked_last(tmp_path):
+    servers = [{"directory": str(tmp_path / each)} for each in ("paused", "up", "new")]
+    for each in ("paused", "up"):
+        (tmp_path / each).mkdir()
+    layers.save(tmp_path / "paused" / "health.json", {"layer": {"health": "paused"}})
+    layers.save(tmp_path / "up" / "health.json", {"layer": {"loss": "1%"}})
+
+    found = sorted(servers, key=gateway._is_down)
+
+    assert [Path(each["directory"]).name for each in found] == ["up", "new", "paused"]

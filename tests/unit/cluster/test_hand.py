@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -120,6 +121,19 @@ def test_an_api_that_is_gone_for_a_while_is_waited_for(api, does):
 
     assert bring(does, pod()) == ""
     assert api.asked.count("POST ") == 4
+
+
+def test_once_it_is_closed_nothing_is_asked_again(api, monkeypatch):
+    monkeypatch.setattr(hand, "_PAUSE", 60.0)
+    api.answers["POST "] = [Refused("too busy", status=503)] * 9
+    does = hand.Hand(api, "pkgctl-lab")  # type: ignore[arg-type]
+    does.bring(pod(), "edge-1", lambda _: None, lambda _: None)
+    while not api.asked:
+        time.sleep(0.001)
+
+    does.close()
+
+    assert api.asked.count("POST ") <= 2
 
 
 def test_a_namespace_whose_account_is_not_made_yet_is_waited_for(api, does):

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import stat
 from pathlib import Path
 
@@ -159,13 +161,21 @@ def test_the_kubeconfig_leads_through_the_gateway(testbed, monkeypatch):
     found = installing.kubeconfig(place)
 
     config = yaml.safe_load(found.read_text())
-    assert asked == [(place, "c", 6443)]
+    assert asked == [(place, ("c",), 6443)]
     assert config["current-context"] == "pkgctl-lab"
     assert config["clusters"][0]["cluster"] == {
         "server": "https://127.0.0.1:4711",
         "certificate-authority-data": "Q0E=",
     }
     assert stat.S_IMODE(found.stat().st_mode) == 0o600
+
+
+def test_the_first_server_that_answers_is_asked():
+    listener = socket.create_server(("127.0.0.2", 0))
+    port = listener.getsockname()[1]
+    with listener:
+        assert installing._answering(["127.0.0.1", "127.0.0.2"], port) == "127.0.0.2"
+    assert installing._answering(["127.0.0.1", "127.0.0.2"], port) == "127.0.0.1"
 
 
 def test_a_testbed_without_a_cluster_is_told(testbed):
@@ -203,6 +213,46 @@ def test_our_context_goes_into_a_users_kubeconfig_and_out_again(own, ours):
     assert installing.withdraw(own, "pkgctl-lab") is True
     assert yaml.safe_load(own.read_text()) == before
     assert installing.withdraw(own, "pkgctl-lab") is False
+
+
+@pytest.mark.parametrize("text", ["n", "Y", "1e5", "0x10", "-1", ".5", "on", "~", "1_0"])
+def test_what_is_a_text_stays_one_for_other_readers_of_yaml(own, ours, text):
+    config = yaml.safe_load(own.read_text())
+    config["users"][0]["user"] = {"token": text}
+    own.write_text(json.dumps(config))
+
+    installing.merge(own, ours)
+
+    line = next(each for each in own.read_text().splitlines() if "token: " in each)
+    assert line.split("token: ")[1][0] in "'\""
+    assert yaml.safe_load(own.read_text())["users"][0]["user"]["token"] == text
+
+
+def test_a_link_to_a_users_kubeconfig_stays_one(own, ours, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(own)
+
+    installing.merge(link, ours)
+    installing.withdraw(link, "theirs")
+
+    assert link.is_symlink()
+    found = yaml.safe_load(own.read_text())
+    assert [each["name"] for each in found["contexts"]] == ["pkgctl-lab"]
+
+
+@pytest.mark.root
+def test_a_users_kubeconfig_stays_theirs(own, ours, tmp_path):
+    folder = tmp_path / "home"
+    folder.mkdir()
+    for path in (own, folder):
+        os.chown(path, 1234, 1234)
+
+    installing.merge(own, ours)
+    installing.merge(folder / "config", ours)
+
+    for path in (own, folder / "config"):
+        seen = path.stat()
+        assert (seen.st_uid, seen.st_gid, stat.S_IMODE(seen.st_mode)) == (1234, 1234, 0o600)
 
 
 def test_a_kubeconfig_that_is_not_there_yet_begins_with_ours(tmp_path, ours):

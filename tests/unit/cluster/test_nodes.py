@@ -37,6 +37,18 @@ def test_what_a_layer_left_of_it_counts_and_never_more_than_its_kubelet_says():
     assert not nodes.read(lowered).scarce
 
 
+@pytest.mark.parametrize(
+    ("status", "problem"), [("True", "data: unmounted"), ("False", ""), ("Unknown", "")]
+)
+def test_what_is_wrong_with_its_data_disks_is_kept(status, problem):
+    raw = raw_node()
+    raw["status"]["conditions"].append(
+        {"type": "DataDiskProblem", "status": status, "message": "data: unmounted"}
+    )
+
+    assert (nodes.read(raw).disk_problem, nodes.read(raw).ready) == (problem, True)
+
+
 def test_taints_that_keep_pods_away_and_a_cordon_are_kept():
     kept = {"key": "a", "value": "b", "effect": "NoSchedule"}
     wished = {"key": "c", "effect": "PreferNoSchedule"}

@@ -91,23 +91,31 @@ def test_an_artifact_is_fetched_into_the_cache_of_the_node():
     assert "initContainers" not in made()["spec"]
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_what_is_in_the_cache_is_not_fetched_again(tmp_path, monkeypatch, there):
+@pytest.mark.parametrize(
+    ("there", "code", "said"), [(True, 1, "cached"), (False, 0, "fetched"), (False, 3, None)]
+)
+def test_what_is_in_the_cache_is_not_fetched_again(tmp_path, monkeypatch, there, code, said):
     monkeypatch.setattr(podbodies, "CACHE", str(tmp_path))
     script = made(source="http://x/web")["spec"]["initContainers"][0]["command"][4]
-    script = script.replace("/dev/termination-log", str(tmp_path / "said"))
+    told = tmp_path / "said"
+    script = script.replace("/dev/termination-log", str(told))
     done: list[list[str]] = []
     if there:
         (tmp_path / "web").write_text("it")
     words = ["-c", "http://x/web", str(tmp_path / "web"), "2"]
     monkeypatch.setattr("sys.argv", words)
-    monkeypatch.setattr("os.execv", lambda _, argv: done.append(argv))
+    monkeypatch.setattr("os.spawnv", lambda _, __, argv: done.append(argv) or code)
 
-    exec(compile(script, "fetch", "exec"), {})
+    with pytest.raises(SystemExit) as ended:
+        exec(compile(script, "fetch", "exec"), {})
 
-    assert (tmp_path / "said").exists() is there
     expected = ["/usr/local/bin/python3", "-S", "-E", "/pkgctl/fetch.py", *words[1:]]
     assert done == ([] if there else [expected])
+    assert ended.value.code == (0 if there else code)
+    if said is None:
+        assert not told.exists()
+    else:
+        assert re.fullmatch(rf"{said} \d+\.\d{{3}}", told.read_text())
 
 
 @pytest.mark.parametrize(

@@ -94,8 +94,22 @@ def test_each_step_is_stamped_when_it_is_told_first():
 
 def test_an_artifact_is_pulled_until_it_is_there():
     assert after(pod(fetch={"running": {}})).status == "pulling"
-    assert not after(pod(fetch=ended())).cached
-    assert after(pod(fetch=ended(message="cached"))).cached
+    assert not after(pod(fetch=ended(message="fetched 0.5"))).cached
+    assert after(pod(fetch=ended(message="cached 0.1"))).cached
+
+
+@pytest.mark.parametrize(
+    ("message", "begun"), [("fetched 0.25", 11.75), ("cached 0.0", 12.0), ("fetched 5.0", 11.0)]
+)
+def test_when_fetching_began_follows_from_how_long_it_took(message, begun):
+    """It began no sooner than the pod had a node."""
+    bound, there = pod(fetch=waiting("PodInitializing")), pod(fetch=ended(message=message))
+
+    assert after(pod(node=""), bound, there, there).stamps["fetching"] == begun
+
+
+def test_what_failed_to_fetch_tells_no_time():
+    assert "fetching" not in after(pod(fetch=ended(1, message="fetched 1.0"))).stamps
 
 
 def test_what_kubernetes_decides_is_decided_when_it_is_told():

@@ -17,7 +17,17 @@ COLD = {
     "ready": -3.5,
     "first_byte": 0.5,
 }
+POD = COLD | {"fetching": -4.6}
 WARM = COLD | {"cached": True, "artifact": -4.9, "started": -4.85, "ready": -4.65}
+
+
+def test_a_pod_has_to_have_a_place_before_anything_is_fetched():
+    found = of(POD, COLD)
+
+    assert found["provisioning_cold_place", "all"] == pytest.approx(0.15)
+    assert found["provisioning_cold_transfer", "all"] == pytest.approx((0.7 + 1.0) / 2)
+    assert found["provisioning_transfer_share", "all"] == pytest.approx(1.7 / 3.0)
+    assert ("provisioning_cold_place", "all") not in of(COLD)
 
 
 def of(*rows):
@@ -40,7 +50,7 @@ def test_the_steps_are_differences_of_stamps():
 def test_the_steps_add_up_even_if_a_stamp_was_skipped(absent):
     found = of(COLD | {absent: None})
 
-    steps = sum(found[f"provisioning_cold_{step}", "all"] for step in provisioning.STEPS)
+    steps = sum(found.get((f"provisioning_cold_{step}", "all"), 0) for step in provisioning.STEPS)
     assert steps == pytest.approx(found["provisioning_cold", "all"]) == pytest.approx(1.5)
 
 

@@ -83,7 +83,9 @@ def test_a_node_has_its_facts_and_the_way_into_it_as_variables(tmp_path):
 
     variables = listed["_meta"]["hostvars"]["edge-1"]
     interpreter = Path(variables.pop("ansible_python_interpreter"))
+    code = Path(variables.pop("pkgctl_code"))
     assert interpreter.parent == Path(sys.executable).parent
+    assert (code / "ansible_collections/pkgctl/testbed/plugins/module_utils/agent.py").is_file()
     assert variables == {
         "ansible_connection": "pkgctl.testbed.node",
         "pkgctl_testbed": "test",
@@ -133,6 +135,7 @@ def test_virtual_machines_are_reached_by_ssh_with_the_testbeds_own_keys(tmp_path
     assert variables["pkgctl_base"]["limits"] == {"cpu": 1.0, "memory": 1 << 28, "pids": 256}
     assert variables["pkgctl_identity"]["peers"] == {"cloud-1": "10.77.0.2"}
     assert "pkgctl_namespaces" not in variables
+    assert variables["pkgctl_code"] == "/usr/local/lib/pkgctl"
     assert listed["site_edge_a"]["hosts"] == ["edge-1"]
 
 

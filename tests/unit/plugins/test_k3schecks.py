@@ -109,3 +109,30 @@ def _own_name():
 def test_what_is_no_address_is_said():
     with pytest.raises(errors.CapabilityError, match="cannot be a node's address"):
         k3schecks.check(asked(address="nowhere.example.invalid"))
+
+
+@pytest.mark.parametrize(("ahead", "said"), [(-4, ""), (-6, "6 s behind"), (50, ""), (70, "ahead")])
+def test_a_clock_may_be_ahead_by_what_the_way_there_took(ahead, said):
+    try:
+        k3schecks.check(asked(now=time.time() - ahead))
+    except errors.CapabilityError as error:
+        assert said and said in str(error)
+    else:
+        assert not said
+
+
+def test_a_file_system_that_the_kernel_can_load_will_do(tmp_path, proc, monkeypatch):
+    monkeypatch.setattr(k3schecks, "_MODULES", tmp_path)
+    (proc / "filesystems").write_text("nodev\tproc\n\text4\n")
+    (proc / "meminfo").write_text("MemTotal:  1000000 kB\n")
+
+    def said():
+        return [each for each in k3schecks._lacking(proc) if "overlay" in each]
+
+    assert said() == ["the kernel has no overlay file system (modprobe overlay)"]
+    folder = tmp_path / os.uname().release
+    folder.mkdir()
+    (folder / "modules.dep").write_text("kernel/fs/ext4/ext4.ko: kernel/fs/jbd2/jbd2.ko\n")
+    assert said() != []
+    (folder / "modules.dep").write_text("kernel/fs/overlayfs/overlay.ko.xz:\n")
+    assert said() == []

@@ -105,6 +105,27 @@ def test_links_go_by_their_names(name, its):
     assert bool(k3sremoval._LINKS.fullmatch(name)) is its
 
 
+def test_slices_of_pods_that_are_gone_are_stopped(tmp_path, monkeypatch):
+    asked = []
+
+    def systemctl(*words):
+        asked.append(words)
+        names = ("kubepods", "pkgctl-kubepods", "pkgctl-kubepods-burstable", "user")
+        return "\n".join(f"{name}.slice loaded active active Slice" for name in names)
+
+    monkeypatch.setattr(k3sremoval.services, "RUNTIME", tmp_path)
+    monkeypatch.setattr(k3sremoval.services, "systemctl", systemctl)
+    monkeypatch.setattr(k3sremoval.services, "control_group", lambda name: name)
+    # Somebody else's kubelet has pods.
+    monkeypatch.setattr(k3sremoval, "_has_processes", lambda path: path == "kubepods.slice")
+
+    (step,) = k3sremoval._slices(PLACES)
+    step.act()
+
+    assert step.what == "stop pkgctl-kubepods.slice"
+    assert asked[-1] == ("stop", "--", "pkgctl-kubepods.slice")
+
+
 @pytest.fixture
 def machine(tmp_path, monkeypatch):
     """Folders as K3s leaves them, and a machine on which nothing else of it is."""
@@ -125,7 +146,7 @@ def machine(tmp_path, monkeypatch):
     (tmp_path / "bin" / "ctr").symlink_to("/usr/bin/ctr")
     (tmp_path / "bin" / "other").write_text("x")
     monkeypatch.setattr(k3sremoval, "_FOLDERS", (str(tmp_path / "etc"),))
-    for name in ("_processes", "_mounts", "_namespaces", "_links", "_rules"):
+    for name in ("_processes", "_slices", "_mounts", "_namespaces", "_links", "_rules"):
         monkeypatch.setattr(k3sremoval, name, lambda _: [])
     return {key: str(value) for key, value in places.items()}
 
@@ -142,6 +163,20 @@ def test_folders_made_for_it_go_once_they_are_empty(machine, tmp_path):
 
     (tmp_path / "rancher" / "other").unlink()
     assert k3sremoval.remove(machine)["actions"] == [f"remove {tmp_path / 'rancher'}"]
+
+
+def test_a_folder_of_plugins_goes_unless_there_are_some(machine, tmp_path, monkeypatch):
+    folder = tmp_path / "rancher" / "k3s"
+    folder.mkdir(parents=True)
+    (folder / "plugin").touch()
+    monkeypatch.setattr(k3sremoval, "_PLUGINS", folder)
+
+    k3sremoval.remove(machine)
+    assert folder.exists()
+
+    (folder / "plugin").unlink()
+    k3sremoval.remove(machine)
+    assert not (tmp_path / "rancher").exists()
 
 
 def test_files_go_and_those_of_others_stay(machine, tmp_path):

@@ -79,6 +79,15 @@ def test_levels_without_numbers_are_compared_best_against_worst():
     assert text.index("with b") < text.index("with a")
 
 
+def test_equal_levels_are_both_named():
+    inf = math.inf
+    values = p95("scheduler=a", inf, inf, inf) | p95("scheduler=b", inf, inf, inf)
+
+    ((_, text),) = said(evaluation({"scheduler": ["a", "b"]}, values))
+
+    assert "∞ with a, ∞ with b" in text
+
+
 def test_other_factors_are_named_at_their_baseline():
     factors = {"replicas": [1, 8], "site": ["x", "y"]}
     values = p95("replicas=1,site=x", *SLOW) | p95("replicas=8,site=x", *FAST)

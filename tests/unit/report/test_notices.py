@@ -34,6 +34,30 @@ def test_what_kubernetes_noticed_first_of_each_node_is_marked():
     assert "Kubernetes noticed" in notices.sentence([found])
 
 
+def test_what_kubernetes_was_told_of_capacity_and_disks_is_marked_too():
+    kinds = ("capacity-lowered", "disk-problem", "disk-well", "capacity-raised")
+    found = notices.marks(
+        events(*(("one", f"kubernetes-{kind}", "a", 1.0 + n) for n, kind in enumerate(kinds))),
+        ["one"],
+        60.0,
+    )
+
+    assert [mark.text for mark in found] == [
+        "Kubernetes: a capacity lowered",
+        "Kubernetes: a data disk problem",
+        "Kubernetes: a data disk well",
+        "Kubernetes: a capacity raised",
+    ]
+
+
+def test_no_more_is_marked_than_can_be_told_apart():
+    rows = (("one", "kubernetes-disk-problem", f"node-{n}", 1.0 + n) for n in range(50))
+
+    found = notices.marks(events(*rows), ["one"], 60.0)
+
+    assert [mark.time for mark in found] == [1.0 + n for n in range(notices.MOST)]
+
+
 def test_without_kubernetes_a_figure_says_nothing_of_it():
     assert notices.marks(events(), ["one"], 10.0) == []
     assert notices.sentence([[], []]) == ""

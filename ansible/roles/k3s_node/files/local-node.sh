@@ -14,7 +14,8 @@ for each in vm/overcommit_memory=1 vm/panic_on_oom=0 kernel/panic=10 kernel/pani
     fi
 done
 
-# It looks for the control group in hierarchies in which nodes have none.
+# It looks for the control group in hierarchies of version 1 in which nodes have none.
+[ ! -f /sys/fs/cgroup/cgroup.controllers ] || exit 0
 for each in /sys/fs/cgroup/*/cgroup.procs; do
     folder=${each%/*}
     for part in $(echo "$0" | tr / ' '); do

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import certificates, containers
 from .api import Client, RefusedError
-from .children import Children
+from .children import Children, looks
 from .network import Network, Node, node_of
 from .saying import say
 from .server import joined
@@ -63,12 +63,14 @@ class Agent:
         self.children.start("kubelet", self._kubelet())
         for job in (self._connect, self._import):
             threading.Thread(target=self._again, args=(job,), daemon=True).start()
-        while not self.children.over.is_set():
+        for pause in looks():
+            if self.children.over.is_set():
+                break
             try:
                 with urllib.request.urlopen(_HEALTH, timeout=5):
                     return
             except OSError:
-                self._look_after(0.2)
+                self._look_after(pause)
         raise InterruptedError
 
     def _look_after(self, pause: float) -> None:
@@ -117,7 +119,7 @@ class Agent:
                 "x509": {"clientCAFile": str(self.folder / "client-ca.crt")},
             },
             "authorization": {"mode": "Webhook"},
-            "cgroupDriver": "cgroupfs",
+            "cgroupDriver": "systemd" if containers.has_systemd() else "cgroupfs",
             "clusterDNS": self._told["clusterDNS"],
             "clusterDomain": self._told["clusterDomain"],
             "containerRuntimeEndpoint": f"unix://{containers.SOCKET}",

@@ -8,7 +8,8 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .saying import say
@@ -103,6 +104,13 @@ class Children:
                 say(f"{program} does not end, and is killed", "warning")
                 running.kill()
                 running.wait()
+
+
+def looks(shortest: float = 0.1, longest: float = 2.0) -> Iterator[float]:
+    """Yield the pauses between looks at what comes up: each look takes some of what that needs."""
+    began = time.monotonic()
+    while True:
+        yield min(max(shortest, (time.monotonic() - began) / 10), longest)
 
 
 def _die_with_parent() -> None:

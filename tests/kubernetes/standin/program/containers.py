@@ -8,7 +8,7 @@ import os
 import time
 from pathlib import Path
 
-from .children import Children
+from .children import Children, looks
 from .saying import say
 from .settings import PAUSE_IMAGE, Settings
 
@@ -16,6 +16,7 @@ SOCKET = "/run/k3s/containerd/containerd.sock"
 _STATE = "/run/k3s/containerd"
 _ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.zstd")
 _SYS_RESOURCE = 24
+_PATIENCE = 600.0
 
 
 def full_name(image: str) -> str:
@@ -36,15 +37,17 @@ def start(settings: Settings, children: Children) -> None:
     words = ["-c", str(config), "-a", SOCKET, "--state", _STATE]
     words += ["--root", str(folder / "containerd"), "--log-level", "warn"]
     children.start("containerd", words, folder / "containerd" / "containerd.log")
-    for _ in range(600):
+    began = time.monotonic()
+    for pause in looks():
         try:
             children.run("ctr", "-a", SOCKET, "version")
             return
         except RuntimeError:
             if ended := children.ended():
                 raise RuntimeError(ended) from None
-            time.sleep(0.1)
-    raise RuntimeError("containerd does not answer")
+        if time.monotonic() - began > _PATIENCE:
+            raise RuntimeError("containerd does not answer")
+        time.sleep(pause)
 
 
 def configuration(settings: Settings, programs: Path) -> str:
@@ -67,7 +70,13 @@ def configuration(settings: Settings, programs: Path) -> str:
         },
         f"{cri}.containerd": {"snapshotter": snapshotter, "default_runtime_name": "runc"},
         runc: {"runtime_type": "io.containerd.runc.v2"},
-        f"{runc}.options": {"SystemdCgroup": False, "BinaryName": str(programs / "runc")},
+        f"{runc}.options": {
+            "SystemdCgroup": has_systemd(),
+            "BinaryName": str(programs / "runc"),
+        },
+        'plugins."io.containerd.internal.v1.opt"': {
+            "path": str(settings.data_dir / "agent" / "containerd")
+        },
         f"{cri}.cni": {"bin_dir": str(programs / "cni"), "conf_dir": str(etc / "cni" / "net.d")},
     }
     lines = ["# Made by the stand-in for K3s at every start.", "version = 2"]
@@ -77,6 +86,13 @@ def configuration(settings: Settings, programs: Path) -> str:
         lines += ["", f"[{section}]"]
         lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
     return "\n".join(lines) + "\n"
+
+
+def has_systemd() -> bool:
+    """Return whether systemd makes control groups: like K3s, if it runs this and has cpusets."""
+    unified = Path("/sys/fs/cgroup/cgroup.controllers")
+    known = (unified if unified.exists() else Path("/proc/self/cgroup")).read_text()
+    return "cpuset" in known and bool(os.environ.get("INVOCATION_ID"))
 
 
 def may_raise_limits() -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from . import certificates, tokens
 from .api import Client, RefusedError
-from .children import Children
+from .children import Children, looks
 from .saying import say
 from .settings import Settings, UsageError, node_name
 
@@ -101,14 +101,16 @@ class Server:
 
     def wait_until_ready(self) -> None:
         """Wait until the API says that it is ready."""
-        while not self.children.over.is_set():
+        for pause in looks():
+            if self.children.over.is_set():
+                break
             if ended := self.children.ended():
                 raise RuntimeError(ended)
             try:
                 self.admin().ask("GET", "/readyz")
                 return
             except OSError:
-                time.sleep(0.2)
+                time.sleep(pause)
         raise InterruptedError
 
     # What it keeps
@@ -320,7 +322,8 @@ def apply_manifests(server: Server, seen: dict[Path, float]) -> None:
         if path.with_name(f"{path.name}.skip").exists() or seen.get(path) == path.stat().st_mtime:
             continue
         seen[path] = path.stat().st_mtime
-        words = ["--kubeconfig", kubeconfig, "apply", "--server-side", "--force-conflicts"]
+        cache = f"--cache-dir={server.folder / 'kubectl'}"
+        words = ["--kubeconfig", kubeconfig, cache, "apply", "--server-side", "--force-conflicts"]
         try:
             server.children.run("kubectl", *words, "-f", path)
             say(f"Applied manifest {path}")

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Three servers and an agent by the roles: one may go down, or be made anew, even the first."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from pkgctl import topology
+from pkgctl.local import removal, testbed
+
+from .roles import DATA, LEFT, Lab, soon
+from .standin import pack
+
+pytestmark = [pytest.mark.root, pytest.mark.kubernetes(*pack.NEEDS)]
+
+SERVERS, AGENT = ("cloud-1", "cloud-2", "cloud-3"), "edge-1"
+FIRST = SERVERS[0]
+ETCD = f"{DATA}/server/tls/etcd"
+MEMBERS = (
+    f"curl -s -m 20 --cacert {ETCD}/server-ca.crt --cert {ETCD}/client.crt "
+    f"--key {ETCD}/client.key -d '{{}}' https://127.0.0.1:2379/v3/cluster/member/list"
+)
+AFTER = "{apiVersion: v1, kind: Namespace, metadata: {name: after}}"
+TOPOLOGY = """
+name: servers
+sites: {cloud: {access: lan}, edge: {access: lan}}
+kinds:
+  server: {cpu: 1, memory: 512Mi, labels: {k3s: server}, disks: {data: {size: 16Mi, mount: /data}}}
+  agent: {cpu: 1, memory: 256Mi, disks: {data: {size: 16Mi, mount: /data}}}
+nodes:
+SERVERS
+  - {name: edge-1, site: edge, kind: agent}
+links: [{from: cloud, to: edge, unshaped: true, symmetric: true}]
+"""
+
+
+def up(lab: Lab, folder: Path, *servers: str) -> None:
+    """Bring a testbed up with some servers and an agent."""
+    rows = "\n".join(f"  - {{name: {each}, site: cloud, kind: server}}" for each in servers)
+    path = folder / "servers.yaml"
+    path.write_text(TOPOLOGY.replace("SERVERS", rows))
+    testbed.up(topology.load(str(path)), lab.place)
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    folder = tmp_path_factory.mktemp("servers")
+    made = Lab(f"servers-{os.getpid()}", folder)
+    try:
+        up(made, folder, *SERVERS)
+        made.changed("install")
+        made.kubectl("create", "namespace", "kept")
+        yield made
+    finally:
+        removal.down(made.place)
+
+
+def members(lab: Lab, server: str) -> list[str]:
+    """Return whose the members of etcd are, as one says; K3s puts a hash behind names."""
+    found = [each["name"] for each in json.loads(lab.on(server, MEMBERS))["members"]]
+    return sorted(next((node for node in SERVERS if name.startswith(node)), name) for name in found)
+
+
+def namespace_seen_by(lab: Lab, server: str, name: str) -> bool:
+    """Return whether a server's own API knows a namespace."""
+    words = ["k3s", "kubectl", "--kubeconfig=/etc/rancher/k3s/k3s.yaml", "get", "namespace", name]
+    return lab.pkgctl("exec", server, "--", *words).returncode == 0
+
+
+def test_all_are_ready_and_the_servers_are_one_etcd(lab: Lab):
+    roles = {name: each["role"] for name, each in lab.nodes().items()}
+
+    assert roles == {**dict.fromkeys(SERVERS, "server"), AGENT: "agent"}
+    assert lab.ready() == {*SERVERS, AGENT}
+    assert [members(lab, each) for each in SERVERS] == [list(SERVERS)] * 3
+    answer = lab.on(AGENT, "curl -s -k -m 20 https://10.77.0.1:6443/version")
+    assert json.loads(answer)
+
+
+def test_a_second_run_changes_nothing(lab: Lab):
+    assert lab.differences() == []
+
+
+def test_the_api_answers_without_the_first_server(lab: Lab):
+    lab.said("perturb", f"node={FIRST}", "health=crashed", "--name", "gone", "--lease", "none")
+    try:
+        assert soon(lambda: lab.attempt("apply", "-f", "-", given=AFTER).returncode == 0)
+        assert "namespace/kept" in lab.kubectl("get", "namespaces", "-o", "name").split()
+        assert set(lab.nodes()) == {*SERVERS, AGENT}
+    finally:
+        lab.said("heal", "gone")
+
+    assert soon(lambda: namespace_seen_by(lab, FIRST, "after"))
+    assert soon(lambda: lab.ready() == {*SERVERS, AGENT})
+    assert lab.differences() == []
+
+
+def test_the_first_server_made_anew_joins_the_others(lab: Lab):
+    secrets = sorted((lab.place.run / "k3s").iterdir())
+    uid = lab.kubectl("get", "node", FIRST, "-o", "jsonpath={.metadata.uid}")
+
+    assert lab.said("cluster", "reset", "--node", FIRST) == f"changed: {FIRST}"
+    assert lab.on(FIRST, "ls -d /etc/rancher 2>/dev/null || true") == ""
+    assert sorted((lab.place.run / "k3s").iterdir()) == secrets
+    assert soon(lambda: set(lab.nodes()) == {*SERVERS[1:], AGENT})
+
+    assert FIRST in lab.changed("install")
+
+    assert soon(lambda: lab.ready() == {*SERVERS, AGENT})
+    assert lab.kubectl("get", "node", FIRST, "-o", "jsonpath={.metadata.uid}") != uid
+    assert [members(lab, each) for each in SERVERS] == [list(SERVERS)] * 3
+    assert namespace_seen_by(lab, FIRST, "kept")
+    assert lab.on(FIRST, "ls /etc/rancher/k3s/config.yaml.d") == ""
+    assert lab.differences() == []
+
+
+def test_a_reset_takes_it_off_all_of_them(lab: Lab):
+    nodes = (*SERVERS, AGENT)
+
+    assert lab.said("cluster", "reset") == f"changed: {', '.join(nodes)}"
+
+    assert [lab.on(node, LEFT) for node in nodes] == [""] * 4
+    assert not (lab.place.run / "k3s").exists()
+
+
+def test_two_servers_are_refused_before_anything_is_done(tmp_path: Path):
+    lab = Lab(f"even-{os.getpid()}", tmp_path)
+    try:
+        up(lab, tmp_path, *SERVERS[:2])
+        done = lab.cluster("install")
+        left = [lab.on(each, LEFT) for each in (*SERVERS[:2], AGENT)]
+    finally:
+        removal.down(lab.place)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert left == [""] * 3
+    assert "2 hosts; a cluster needs 1, 3 or 5 servers" in done.stderr
+    assert done.stderr.count("\n") == 1
