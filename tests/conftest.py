@@ -16,7 +16,11 @@ CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET = 0x20000, 0x4000000, 0x80
 
 # A busy machine is slow, and that is no failure; the same examples each time make one repeatable.
 settings.register_profile(
-    "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+    "steady",
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+    max_examples=100 if os.environ.get("CI") else 40,
 )
 settings.load_profile("steady")
 
