@@ -29,6 +29,7 @@ FILE = "baseline.json"
 TCP_SECONDS = 0.6
 PINGS = 300
 PATIENCE_SECONDS = 10.0
+_DIED = b'{"error": "one of the two ends died"}'
 _MTU = 1500
 _FILLING = bytes(1 << 18)
 _ADDRESSES = ("10.1.0.1", "10.2.0.1")
@@ -90,11 +91,11 @@ def _in_child(work: Callable[[], dict[str, object]]) -> dict[str, str]:
     if child == 0:
         try:
             syscalls.die_with_parent(parent)
-            answer = work()
+            answer = json.dumps(work()).encode()
         except Exception as error:  # it must not go on in a second process
-            answer = {"error": f"{type(error).__name__}: {error}"}
+            answer = _told(error)
         with contextlib.suppress(OSError):
-            os.write(writing, json.dumps(answer).encode())
+            os.write(writing, answer)
         os._exit(0)
     os.close(writing)
     try:
@@ -107,6 +108,10 @@ def _in_child(work: Callable[[], dict[str, object]]) -> dict[str, str]:
         os.waitpid(child, 0)
     found: dict[str, str] = json.loads(text or b'{"error": "it took too long"}')
     return found
+
+
+def _told(error: Exception) -> bytes:
+    return json.dumps({"error": f"{type(error).__name__}: {error}"}).encode()
 
 
 def _measure() -> dict[str, object]:
@@ -134,7 +139,7 @@ class _End:
 
     def result(self) -> dict[str, object]:
         self._control.settimeout(PATIENCE_SECONDS)
-        found: dict[str, object] = json.loads(self._control.recv(1 << 12) or b"{}")
+        found: dict[str, object] = json.loads(self._control.recv(1 << 12) or _DIED)
         return found
 
     def stop(self) -> None:
@@ -153,6 +158,9 @@ def _end(number: int, parent: int) -> _End:
         try:
             syscalls.die_with_parent(parent)
             _live(number, theirs)
+        except Exception as error:  # it must not go on in a second process
+            with contextlib.suppress(OSError):
+                theirs.send(_told(error))
         finally:
             os._exit(0)
     theirs.close()
@@ -223,7 +231,7 @@ def _delay() -> float:
     """Return half of the median round trip of small datagrams, in seconds."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.connect((_ADDRESSES[0], _PORT))
-        sock.settimeout(1.0)
+        sock.settimeout(PATIENCE_SECONDS / 2)
         trips = sorted(_trip(sock) for _ in range(PINGS))
     return trips[PINGS // 2] / 2
 

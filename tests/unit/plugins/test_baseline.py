@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.pkgctl.testbed.plugins.module_utils import baseline
+from ansible_collections.pkgctl.testbed.plugins.module_utils.errors import KernelError
 from ansible_collections.pkgctl.testbed.plugins.module_utils.predictions import Machine
 
 KNOWN = Machine(rate=10**9, delay=2e-5)
@@ -105,3 +106,16 @@ def is_alive(pid: int) -> bool:
         return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+@pytest.mark.root
+def test_an_end_that_fails_is_said_and_nothing_is_left(monkeypatch):
+    def fail() -> float:
+        raise TimeoutError("no answer")
+
+    monkeypatch.setattr(baseline, "_delay", fail)
+    before = links()
+
+    with pytest.raises(KernelError, match="TimeoutError: no answer"):
+        baseline.measure()
+    assert links() == before

@@ -89,6 +89,8 @@ class Server:
     def start(self) -> None:
         """Start the programs, and return when the API is ready."""
         self.children.start("etcd", self._etcd())
+        # On a busy machine it may be later than kube-apiserver is ready to wait for it.
+        self._wait_for(self._etcd_client(), "/health")
         self.children.start("kube-apiserver", self._apiserver())
         self.wait_until_ready()
         admin = self.admin()
@@ -101,13 +103,16 @@ class Server:
 
     def wait_until_ready(self) -> None:
         """Wait until the API says that it is ready."""
+        self._wait_for(self.admin(), "/readyz")
+
+    def _wait_for(self, client: Client, path: str) -> None:
         for pause in looks():
             if self.children.over.is_set():
                 break
             if ended := self.children.ended():
                 raise RuntimeError(ended)
             try:
-                self.admin().ask("GET", "/readyz")
+                client.ask("GET", path)
                 return
             except OSError:
                 time.sleep(pause)
