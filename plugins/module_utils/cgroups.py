@@ -129,8 +129,9 @@ class Group:
         """Return the groups right below this one."""
         names: set[str] = set()
         for folder in self.folders():
-            if folder.is_dir():
-                names.update(entry.name for entry in os.scandir(folder) if entry.is_dir())
+            # It may never have been there, or go meanwhile, as the group of a job that ends does.
+            with suppress(FileNotFoundError), os.scandir(folder) as entries:
+                names.update(entry.name for entry in entries if entry.is_dir())
         return [self.child(name) for name in sorted(names)]
 
     def descend(self) -> Iterator[Group]:

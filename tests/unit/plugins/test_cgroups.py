@@ -3,9 +3,12 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import shutil
 import signal
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -315,6 +318,27 @@ def test_groups_are_walked_the_deepest_first_whichever_hierarchy_they_are_in(old
     walked = [group.path.removeprefix(trees.NODE) for group in old.descend()]
 
     assert walked == ["/a/b", "/a", "/c", ""]
+
+
+def test_groups_that_come_and_go_meanwhile_do_no_harm(old):
+    old.create()
+    over = threading.Event()
+
+    def come_and_go() -> None:
+        job = old.child("job")
+        while not over.is_set():
+            job.create()
+            for folder in job.folders():
+                shutil.rmtree(folder, ignore_errors=True)
+
+    with ThreadPoolExecutor() as pool:
+        coming = pool.submit(come_and_go)
+        try:
+            for _ in range(300):
+                assert list(old.descend())[-1] == old
+        finally:
+            over.set()
+        coming.result()
 
 
 def test_an_empty_group_is_removed_with_all_below_it(tmp_path):
