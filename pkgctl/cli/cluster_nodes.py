@@ -14,6 +14,7 @@ from pkgctl.cli.text import as_json, output_option, pairs, show_changes, table
 
 if TYPE_CHECKING:
     from pkgctl.local.paths import Paths
+    from pkgctl.playbook import Play
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _NODES = "/api/v1/nodes"
@@ -62,12 +63,9 @@ def install(
     \b
     Example: pkgctl cluster install --bundle bundle/v1.34.4+k3s1
     """  # noqa: D301 - the \b keeps click from filling the lines
-    from pkgctl.cluster import installing
+    from pkgctl.cluster.installing import install as by
 
-    place = _place(testbed)
-    given = pairs(words, "variable=value", "k3s_patience=900")
-    play = installing.install(place, bundle, given, _tell, dry_run=dry_run)
-    show_changes(play, output, dry_run=dry_run)
+    _play(by, testbed, bundle, words, dry_run=dry_run, output=output)
 
 
 @click.command("upgrade", short_help="Bring a cluster to another release; pods go on running.")
@@ -80,12 +78,9 @@ def upgrade(
     \b
     Example: pkgctl cluster upgrade --bundle bundle/v1.35.1+k3s1
     """  # noqa: D301 - the \b keeps click from filling the lines
-    from pkgctl.cluster import installing
+    from pkgctl.cluster.installing import upgrade as by
 
-    place = _place(testbed)
-    given = pairs(words, "variable=value", "k3s_patience=900")
-    play = installing.upgrade(place, bundle, given, _tell, dry_run=dry_run)
-    show_changes(play, output, dry_run=dry_run)
+    _play(by, testbed, bundle, words, dry_run=dry_run, output=output)
 
 
 @click.command("reset", short_help="Take a cluster off the nodes, with all that it made there.")
@@ -175,6 +170,21 @@ def status(testbed: str | None, file: Path | None, output: str) -> None:
         click.echo(as_json({"server": api.server, "nodes": rows}))
     else:
         click.echo(table(listing.COLUMNS, [[row[key] for key in listing.COLUMNS] for row in rows]))
+
+
+def _play(
+    by: Callable[..., Play],
+    testbed: str | None,
+    bundle: Path,
+    words: tuple[str, ...],
+    *,
+    dry_run: bool,
+    output: str,
+) -> None:
+    """Bring a release to the nodes, by a function of installing, and show what that changed."""
+    given = pairs(words, "variable=value", "k3s_patience=900")
+    play = by(_place(testbed), bundle, given, _tell, dry_run=dry_run)
+    show_changes(play, output, dry_run=dry_run)
 
 
 def _place(name: str | None) -> Paths:

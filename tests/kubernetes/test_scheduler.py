@@ -14,34 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from pkgctl.cluster.client import Api, connect
+from pkgctl.cluster.client import Api
 from pkgctl.scheduling.decision import Preempt
 from pkgctl.scheduling.placing import place_each
 
-from .controlplane import ControlPlane, control_plane
-from .schedulers import BOUND_BY, Desk, admit, desk, overfull, pod
+from .controlplane import ControlPlane
+from .schedulers import BOUND_BY, Desk, desk, overfull, pod
 
 pytestmark = pytest.mark.kubernetes("control-plane", "kwok")
 NODES = 6
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with control_plane(fake_nodes=NODES) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def api(plane: ControlPlane) -> Iterator[Api]:
-    made = connect(plane.kubeconfig)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def account(plane: ControlPlane) -> Path:
-    return admit(plane)
 
 
 @pytest.fixture

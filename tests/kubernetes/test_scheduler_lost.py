@@ -16,34 +16,16 @@ from pathlib import Path
 
 import pytest
 
-from pkgctl.cluster.client import Api, connect
+from pkgctl.cluster.client import Api
 
-from .controlplane import ControlPlane, control_plane
-from .schedulers import BOUND_BY, Desk, Witness, admit, desk, overfull
+from .controlplane import ControlPlane
+from .schedulers import BOUND_BY, Desk, Witness, desk, overfull
 
 pytestmark = pytest.mark.kubernetes("control-plane", "kwok")
 NODES, CPU = 50, "1300m"  # of 8 cores each
 PODS = 6 * NODES
 LEASE_SECONDS = 15
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def plane() -> Iterator[ControlPlane]:
-    with control_plane(fake_nodes=NODES) as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def api(plane: ControlPlane) -> Iterator[Api]:
-    made = connect(plane.kubeconfig)
-    yield made
-    made.close()
-
-
-@pytest.fixture(scope="module")
-def account(plane: ControlPlane) -> Path:
-    return admit(plane)
 
 
 @pytest.fixture

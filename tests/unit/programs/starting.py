@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import subprocess
 import sys
@@ -54,7 +55,7 @@ def run(program: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 def answering(*replies: bytes | None) -> Iterator[tuple[int, list[bytes]]]:
     """A server whose n-th connection gets the n-th reply and is closed; None is never answered.
 
-    Yields its port, and the list of what each connection sent first.
+    Yields its port, and the list of what each connection asked for.
     """
     heard: list[bytes] = []
     kept: list[socket.socket] = []
@@ -69,7 +70,7 @@ def answering(*replies: bytes | None) -> Iterator[tuple[int, list[bytes]]]:
             kept.append(client)
             if reply is None:
                 continue
-            heard.append(client.recv(65536))
+            heard.append(_request(client))
             client.sendall(reply)
             client.close()
 
@@ -83,3 +84,19 @@ def answering(*replies: bytes | None) -> Iterator[tuple[int, list[bytes]]]:
             thread.join(PATIENCE_SECONDS)
             for client in kept:
                 client.close()
+
+
+def _request(client: socket.socket) -> bytes:
+    """Take a whole request: whoever closes before what came is read resets the connection."""
+    heard = b""
+    while b"\r\n\r\n" not in heard:
+        if not (came := client.recv(65536)):
+            return heard
+        heard += came
+    head, _, body = heard.partition(b"\r\n\r\n")
+    length = re.search(rb"(?im)^content-length: *(\d+)", head)
+    left = (int(length[1]) if length else 0) - len(body)
+    while left > 0 and (came := client.recv(min(left, 65536))):
+        heard += came
+        left -= len(came)
+    return heard
