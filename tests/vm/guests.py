@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +33,7 @@ _XML = """
 <domain type='qemu'>
   <name>{domain}</name>
   <memory unit='MiB'>{memory}</memory>
-  <vcpu>1</vcpu>
+  <vcpu>{vcpus}</vcpu>
   <os>
     <type arch='x86_64' machine='pc'>hvm</type>
     <kernel>{kernel}</kernel><initrd>{initrd}</initrd><cmdline>{cmdline}</cmdline>
@@ -54,8 +54,28 @@ _DISK = """<disk type='file' device='disk'><driver name='qemu' type='{form}' cac
     <source file='{path}'/><target dev='{target}' bus='virtio'/><serial>{target}</serial></disk>"""
 
 
+@dataclass(frozen=True)
+class Size:
+    """What a machine has, and which part of it is the node's.
+
+    Attributes:
+        vcpus: its processors.
+        memory: its memory in MiB.
+        cpu: the node's cores.
+        share: the node's memory in MiB.
+    """
+
+    vcpus: int = 1
+    memory: int = 512
+    cpu: float = 1.0
+    share: int = 256
+
+
+@dataclass
 class Guest(bare.Machine):
     """A machine that libvirt runs."""
+
+    size: Size = Size()
 
     @property
     def domain(self) -> str:
@@ -82,7 +102,8 @@ class Guest(bare.Machine):
         ]
         return _XML.format(
             domain=self.domain,
-            memory=self.memory,
+            memory=self.size.memory,
+            vcpus=self.size.vcpus,
             kernel=image.kernel,
             initrd=image.initrd,
             cmdline=" ".join(image.cmdline),
@@ -146,8 +167,16 @@ class Bed:
 
 
 @contextlib.contextmanager
-def running(names: Sequence[str], image: Image) -> Iterator[Bed]:
-    """Have machines that run, and are not yet nodes, while the block runs."""
+def running(
+    names: Sequence[str], image: Image, sizes: Mapping[str, Size] | None = None
+) -> Iterator[Bed]:
+    """Have machines that run, and are not yet nodes, while the block runs.
+
+    Args:
+        names: theirs, which begin with their sites.
+        image: what they run.
+        sizes: those of machines that are not of the usual one.
+    """
     with tempfile.TemporaryDirectory(prefix="pkgctl-vm-") as made, hypervisor() as host:
         root = Path(made)
         for bridge, address in (("mgmt0", "192.168.177.1/24"), ("data0", None)):
@@ -157,7 +186,11 @@ def running(names: Sequence[str], image: Image) -> Iterator[Bed]:
             host.run("ip", "link", "set", bridge, "up")
         bare.make_key(root / "key")
         guests = [
-            Guest(name, number, root / name, 22, 0, disks=(DISK,))
+            Guest(
+                *(name, number, root / name, 22, 0),
+                disks=(DISK,),
+                size=(sizes or {}).get(name, Size()),
+            )
             for number, name in enumerate(names, 1)
         ]
         for guest in guests:
@@ -211,16 +244,17 @@ def _record(bed: Bed) -> None:
 
 
 def _described(bed: Bed, guest: Guest) -> dict[str, object]:
+    site = guest.name.rpartition("-")[0]
     return {
-        "site": guest.name.rpartition("-")[0],
+        "site": site,
         "kind": "small",
-        "role": "edge",
+        "role": site,
         "labels": {},
         "address": guest.address,
         "address6": nodeplan.second(guest.address),
         "interface": "data",
-        "cpu": 1.0,
-        "memory": 256 << 20,
+        "cpu": guest.size.cpu,
+        "memory": guest.size.share << 20,
         "pids": 512,
         "access_up": None,
         "access_down": None,
