@@ -85,14 +85,14 @@ def round_trips(place: Paths, count: int = 100) -> list[float]:
     return [float(number) / 1e3 for number in re.findall(r"time=([\d.]+)", text)]
 
 
-def quiet_p95(place: Paths, asked: float, count: int = 100) -> float:
+def quiet_p95(place: Paths, asked: float, slack: float = 1e-3) -> float:
     """Return the 95th percentile of round trips; the best of a few: a busy machine only adds."""
     found = []
     for _ in range(12):
-        seen = round_trips(place, count)
-        assert min(seen) >= asked - 1e-3
+        seen = round_trips(place)
+        assert min(seen) >= asked - slack
         found.append(p95(seen))
-        if found[-1] <= asked + 0.9e-3:
+        if found[-1] <= asked + 0.9 * slack:
             break
         time.sleep(0.5)
     return min(found)
@@ -121,12 +121,12 @@ def test_a_delay_is_what_ping_sees_of_it_both_ways(duo: Paths, milliseconds: int
     shape(duo, Quality(delay=milliseconds / 1e3))
 
     asked = 2 * milliseconds / 1e3
-
-    seen = quiet_p95(duo, asked)
-
     # From 100 ms on ping prints whole milliseconds, rounded.
-    resolution = 0.5e-3 if asked >= 0.1 else 0.0
-    assert seen == pytest.approx(asked, abs=1e-3 + resolution)
+    slack = 1.5e-3 if asked >= 0.1 else 1e-3
+
+    seen = quiet_p95(duo, asked, slack)
+
+    assert seen == pytest.approx(asked, abs=slack)
 
 
 def lost_of(place: Paths, count: int, *way: str) -> int:
@@ -218,8 +218,8 @@ def test_two_layers_that_overlap_hold_together_and_are_healed_alone(duo: Paths) 
     def check(in_force: set[str]) -> None:
         delay = 0.04 if "late" in in_force else 0.0
         assert quiet_p95(duo, delay) == pytest.approx(delay, abs=1e-3)
-        # A flood waits for each answer, or 10 ms.
-        count, *way = (1000, "-i", "0.001") if "late" in in_force else (3000, "-f")
+        # A flood waits for each answer, or 10 ms; the more are under way, the less.
+        count, *way = (1000, "-f", "-l", "20") if "late" in in_force else (3000, "-f")
         low, high = binom.interval(0.9999, count, 0.02) if "lossy" in in_force else (0, 0)
         assert low <= lost_of(duo, count, *way) <= high
         with iperf_server(duo):
