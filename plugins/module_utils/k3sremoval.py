@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from . import rtnl, services, syscalls
-from .cgroups import group
+from .cgroups import Group, group
 from .errors import DisturbanceError
 from .netlink import NETLINK_ROUTE, Socket
 
@@ -30,7 +30,9 @@ _LINKS = re.compile(r"cni0|flannel[.-].*|kube-ipvs0|veth[0-9a-f]{8}")
 _RULES = re.compile(r"KUBE-|CNI-|CNI:|flannel", re.IGNORECASE)
 _NAMESPACES = "/run/netns/cni-"
 _SETTINGS = "/proc/sys/"
-# In these systemd bounds pods; those below go with them.
+# In such a group kubelet bounds pods.
+_PODS = "kubepods"
+# In these systemd does; those below go with them.
 _SLICES = re.compile(r"(\S+-)?kubepods\.slice")
 _RUN = ("/run/k3s", "/run/flannel")
 # Wherever kubelet was told to be, plugins for devices find it in its usual place.
@@ -45,6 +47,7 @@ _TABLES = ("iptables", "ip6tables")
 RESET: Mapping[str, Any] = {
     "argument_spec": {
         "bin_dir": {"type": "path", "default": "/usr/local/bin"},
+        "cgroup": {"type": "str", "default": ""},
         "data_dir": {"type": "path", "default": "/var/lib/rancher/k3s"},
         "kubelet_dir": {"type": "path", "default": "/var/lib/kubelet"},
         "link": {"type": "path", "default": "/usr/local/bin/k3s"},
@@ -57,6 +60,7 @@ class Places:
     """Where K3s was told to be on this node."""
 
     bin_dir: str
+    cgroup: str
     data_dir: str
     kubelet_dir: str
     link: str
@@ -86,7 +90,7 @@ def remove(options: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, ob
     places = Places(**{key: str(options[key]) for key in RESET["argument_spec"]})
     done: list[str] = []
     # Each kind is looked for when those before it are gone: a mount may be held by a process.
-    for find in (_processes, _slices, _mounts, _namespaces, _links, _rules, _files, _hollow):
+    for find in (_processes, _groups, _mounts, _namespaces, _links, _rules, _files, _hollow):
         for step in find(places):
             if not dry_run:
                 _take(step)
@@ -174,18 +178,21 @@ def _end(places: Places) -> None:
         time.sleep(0.05)
 
 
-def _slices(_: Places) -> Iterator[Step]:
+def _groups(places: Places) -> Iterator[Step]:
+    """Find the control groups of pods that have no processes; another kubelet's have some."""
     if not services.RUNTIME.is_dir():
+        pods = group(f"{places.cgroup}/{_PODS}".lstrip("/"))
+        if any(each.is_dir() for each in pods.everywhere()) and not _has_processes(pods):
+            yield Step(f"remove the control group {pods.path}", pods.remove)
         return
     listed = services.systemctl("list-units", "--plain", "--no-legend", "--type=slice")
     for name in (line.split(" ")[0] for line in listed.splitlines()):
-        # Another kubelet's have processes still.
-        if _SLICES.fullmatch(name) and not _has_processes(services.control_group(name)):
+        if _SLICES.fullmatch(name) and not _has_processes(group(services.control_group(name))):
             yield Step(f"stop {name}", lambda name=name: _stop(name))  # type: ignore[misc]
 
 
-def _has_processes(path: str) -> bool:
-    return any(each.processes() for each in group(path).descend())
+def _has_processes(pods: Group) -> bool:
+    return any(each.processes() for each in pods.descend())
 
 
 def _stop(name: str) -> None:

@@ -13,8 +13,8 @@ version_added: 0.1.0
 author: The pkgctl authors (@pkgctl)
 description:
   - Ends K3s and its containers, and removes what they left. That is mounts, network namespaces,
-    links, rules of iptables, files and folders. The service itself is taken away beforehand, with
-    M(pkgctl.testbed.unit).
+    links, control groups of pods, rules of iptables, files and folders. The service itself is taken
+    away beforehand, with M(pkgctl.testbed.unit).
   - What is to go is found by looking, so a second call changes nothing.
   - Nothing below another mount is removed; if something is still mounted it fails, and says what.
 attributes:
@@ -29,6 +29,10 @@ options:
     description: Where the program is kept by its version.
     type: path
     default: /usr/local/bin
+  cgroup:
+    description: The control group below which pods ran; the root if empty.
+    type: str
+    default: ''
   data_dir:
     description: Where K3s kept its state and its images.
     type: path

@@ -156,6 +156,13 @@ class Lab:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    def groups_of_pods(self) -> list[str]:
+        """Return the control groups of pods of all nodes, in every hierarchy."""
+        own = self.place.cgroup
+        found = [*Path("/sys/fs/cgroup").glob(f"*/{own}/**/kubepods")]
+        found += Path("/sys/fs/cgroup").glob(f"{own}/**/kubepods")
+        return sorted(map(str, found))
+
     def kubectl(self, *words: str, given: str | None = None) -> str:
         """Return what kubectl prints, by the kubeconfig that pkgctl gives; it must succeed."""
         done = self.attempt(*words, given=given)

@@ -349,10 +349,12 @@ def test_a_reset_leaves_nothing_and_no_secret_was_ever_seen(lab: Lab, watch: Wat
     own = tmp_path / "own"
     own.write_text(OWN)
     lab.said("cluster", "kubeconfig", "--merge", str(own))
+    assert lab.groups_of_pods()
     assert lab.said("cluster", "reset", "--kubeconfig", str(own)) == BOTH
 
     assert yaml.safe_load(own.read_text()) == yaml.safe_load(OWN)
     assert {node: lab.on(node, LEFT) for node in NODES} == dict.fromkeys(NODES, "")
+    assert lab.groups_of_pods() == []
     assert not (lab.place.run / "k3s").exists()
     assert [on_node(lab, node, words, watch.since) for node in NODES] == [[], []]
     assert on_controller(lab, words, watch.since) == []

@@ -3,14 +3,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import os
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from pkgctl import topology
+from pkgctl.cluster.client import connect
+from pkgctl.errors import ClusterError
 from pkgctl.local import removal, testbed
 
 from .roles import DATA, LEFT, Lab, soon
@@ -20,6 +26,8 @@ pytestmark = [pytest.mark.root, pytest.mark.kubernetes(*pack.NEEDS)]
 
 SERVERS, AGENT = ("cloud-1", "cloud-2", "cloud-3"), "edge-1"
 FIRST = SERVERS[0]
+# Two of three servers choose a leader, and write again, within seconds.
+SILENCE_SECONDS = 20.0
 ETCD = f"{DATA}/server/tls/etcd"
 MEMBERS = (
     f"curl -s -m 20 --cacert {ETCD}/server-ca.crt --cert {ETCD}/client.crt "
@@ -119,12 +127,53 @@ def test_the_first_server_made_anew_joins_the_others(lab: Lab):
     assert lab.differences() == []
 
 
+def test_an_upgrade_takes_one_after_the_other_and_the_api_answers_all_the_while(lab: Lab):
+    nodes = (*SERVERS, AGENT)
+    lab.start_pods(*nodes)
+    pods, started = lab.pods(), lab.started()
+    kubeconfig = Path(lab.said("cluster", "kubeconfig", "--path"))
+
+    with asking(kubeconfig) as answered:
+        assert lab.changed("upgrade", 1) == f"changed: {', '.join(nodes)}"
+
+    assert {each["version"] for each in lab.nodes().values()} == {lab.releases.version(1)}
+    assert all(lab.started()[node] != started[node] for node in nodes)
+    assert lab.pods() == pods
+    assert [members(lab, each) for each in SERVERS] == [list(SERVERS)] * 3
+    assert max(then - before for before, then in itertools.pairwise(answered)) < SILENCE_SECONDS
+    assert lab.differences(1) == []
+
+
+@contextlib.contextmanager
+def asking(kubeconfig: Path) -> Iterator[list[float]]:
+    """Ask the API for a namespace again and again; yield when it answered, and the beginning."""
+    answered, ended = [time.monotonic()], threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(0.2):
+            with contextlib.suppress(ClusterError):
+                api.get("/api/v1/namespaces/kept", within=5.0)
+                answered.append(time.monotonic())
+
+    api = connect(kubeconfig)
+    asker = threading.Thread(target=ask)
+    asker.start()
+    try:
+        yield answered
+        answered.append(time.monotonic())
+    finally:
+        ended.set()
+        asker.join()
+        api.close()
+
+
 def test_a_reset_takes_it_off_all_of_them(lab: Lab):
     nodes = (*SERVERS, AGENT)
 
     assert lab.said("cluster", "reset") == f"changed: {', '.join(nodes)}"
 
     assert [lab.on(node, LEFT) for node in nodes] == [""] * 4
+    assert lab.groups_of_pods() == []
     assert not (lab.place.run / "k3s").exists()
 
 

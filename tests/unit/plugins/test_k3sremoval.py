@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 
 import pytest
 
 from plugins.module_utils import k3sremoval
+from plugins.module_utils.cgroups import Group
+from plugins.module_utils.hierarchies import Hierarchies
 from plugins.module_utils.k3sremoval import Places, family, without_rules
 
-PLACES = Places("/opt/bin", "/var/lib/rancher/k3s", "/var/lib/kubelet", "/usr/local/bin/k3s")
+PLACES = Places("/opt/bin", "", "/var/lib/rancher/k3s", "/var/lib/kubelet", "/usr/local/bin/k3s")
 SHIM = "/var/lib/rancher/k3s/data/abc/bin/containerd-shim-runc-v2"
 RULES = """*filter
 :INPUT ACCEPT [0:0]
@@ -117,13 +120,38 @@ def test_slices_of_pods_that_are_gone_are_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(k3sremoval.services, "systemctl", systemctl)
     monkeypatch.setattr(k3sremoval.services, "control_group", lambda name: name)
     # Somebody else's kubelet has pods.
-    monkeypatch.setattr(k3sremoval, "_has_processes", lambda path: path == "kubepods.slice")
+    monkeypatch.setattr(k3sremoval, "_has_processes", lambda pods: pods.path == "kubepods.slice")
 
-    (step,) = k3sremoval._slices(PLACES)
+    (step,) = k3sremoval._groups(PLACES)
     step.act()
 
     assert step.what == "stop pkgctl-kubepods.slice"
     assert asked[-1] == ("stop", "--", "pkgctl-kubepods.slice")
+
+
+@pytest.mark.parametrize("root", ["", "/pkgctl/lab/nodes/edge-1"])
+def test_groups_of_pods_that_are_gone_go_in_every_hierarchy(tmp_path, monkeypatch, root):
+    own = {name: tmp_path / name for name in ("cpu", "memory")}
+    others = (tmp_path / "cpuset",)
+    machine = Hierarchies(own, None, frozenset(), others)
+    monkeypatch.setattr(k3sremoval, "group", lambda path: Group(path, machine))
+    monkeypatch.setattr(k3sremoval.services, "RUNTIME", tmp_path / "nowhere")
+    tops = [folder / root.lstrip("/") for folder in (*own.values(), *others)]
+    for top in tops:
+        (top / "kubepods" / "burstable").mkdir(parents=True)
+        (top / "others").mkdir()
+    tasks = tmp_path / "memory" / root.lstrip("/") / "kubepods" / "burstable" / "cgroup.procs"
+    tasks.write_text("17\n")
+    places = replace(PLACES, cgroup=root)
+    assert list(k3sremoval._groups(places)) == []
+
+    tasks.unlink()
+    (step,) = k3sremoval._groups(places)
+    step.act()
+
+    assert step.what == f"remove the control group {root.lstrip('/')}/kubepods".replace(" /", " ")
+    assert [[each.name for each in top.iterdir()] for top in tops] == [["others"]] * 3
+    assert list(k3sremoval._groups(places)) == []
 
 
 @pytest.fixture
@@ -131,6 +159,7 @@ def machine(tmp_path, monkeypatch):
     """Folders as K3s leaves them, and a machine on which nothing else of it is."""
     places = {
         "bin_dir": tmp_path / "bin",
+        "cgroup": "",
         "data_dir": tmp_path / "data",
         "kubelet_dir": tmp_path / "kubelet",
         "link": tmp_path / "bin" / "k3s",
@@ -146,7 +175,7 @@ def machine(tmp_path, monkeypatch):
     (tmp_path / "bin" / "ctr").symlink_to("/usr/bin/ctr")
     (tmp_path / "bin" / "other").write_text("x")
     monkeypatch.setattr(k3sremoval, "_FOLDERS", (str(tmp_path / "etc"),))
-    for name in ("_processes", "_slices", "_mounts", "_namespaces", "_links", "_rules"):
+    for name in ("_processes", "_groups", "_mounts", "_namespaces", "_links", "_rules"):
         monkeypatch.setattr(k3sremoval, name, lambda _: [])
     return {key: str(value) for key, value in places.items()}
 
