@@ -33,7 +33,7 @@ VERSIONS = (pack.VERSION, "v1.34.4+k3s2", "v1.34.4+k3s3")
 LOCK = "bundle.lock.json"
 DATA = "/run/pkgctl/disks/k3s/data"
 PATIENCE = 240.0
-POD = """
+_POD = """
 apiVersion: v1
 kind: Pod
 metadata: {{name: web-{node}}}
@@ -45,8 +45,8 @@ spec:
   - name: web
     image: pkgctl.test/busy:1
     imagePullPolicy: Never
-    command: [/busy, serve, "80"]
-    resources: {{limits: {{cpu: 50m, memory: 16Mi}}}}
+    command: [/busy, {words}]
+    resources: {{limits: {{cpu: {cpu}, memory: {memory}}}}}
 """
 # All that K3s or a container could have left on a node.
 LEFT = r"""
@@ -56,6 +56,12 @@ ip -o link show | grep -E 'cni0|flannel|veth' || true
 grep -E 'k3s|kubelet|netns/cni|/proc/sys/' /proc/self/mounts || true
 nft list ruleset | grep -E 'KUBE-|CNI-|FLANNEL' || true
 """
+
+
+def pod(node: str, *words: str, cpu: str = "50m", memory: str = "16Mi") -> str:
+    """Return the manifest of a node's pod, which serves, or runs other words of its program."""
+    shown = ", ".join(json.dumps(word) for word in words or ("serve", "80"))
+    return _POD.format(node=node, words=shown, cpu=cpu, memory=memory)
 
 
 class Releases:
@@ -193,7 +199,7 @@ class Lab:
     def start_pods(self, *nodes: str) -> None:
         """Have a pod on each of some nodes, and wait until they run."""
         for node in nodes:
-            self.kubectl("apply", "-f", "-", given=POD.format(node=node))
+            self.kubectl("apply", "-f", "-", given=pod(node))
         self.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=90s")
 
     def pods(self) -> dict[str, tuple[str, str, int, str]]:

@@ -18,7 +18,7 @@ import pytest
 from pkgctl import image
 from pkgctl.errors import PkgctlError
 from tests.kubernetes import assets
-from tests.kubernetes.roles import Releases
+from tests.kubernetes.roles import Releases, pod
 from tests.kubernetes.standin import pack
 
 from .guests import Bed, Size, running
@@ -45,21 +45,6 @@ SETTINGS = {
     ]
 }
 SLICE = "/sys/fs/cgroup/pkgctl.slice"
-POD = """
-apiVersion: v1
-kind: Pod
-metadata: {{name: web-{node}}}
-spec:
-  nodeName: {node}
-  automountServiceAccountToken: false
-  terminationGracePeriodSeconds: 0
-  containers:
-  - name: web
-    image: pkgctl.test/busy:1
-    imagePullPolicy: Never
-    command: [/busy, {words}]
-    resources: {{limits: {{cpu: 800m, memory: 32Mi}}}}
-"""
 # Where the pods' processes are, and what bounds the groups that they are in.
 PODS = r"""
 for file in $(find /sys/fs/cgroup -name cgroup.procs); do
@@ -129,7 +114,7 @@ class Lab:
     def run(self, node: str, *words: str) -> None:
         """Have a pod on a node that runs some words of the program in the image."""
         path = self.bed.root / f"{node}.yaml"
-        path.write_text(POD.format(node=node, words=", ".join(json.dumps(word) for word in words)))
+        path.write_text(pod(node, *words, cpu="800m", memory="32Mi"))
         self.kubectl("apply", "-f", str(path))
 
     def pod(self, node: str) -> dict[str, Any]:
