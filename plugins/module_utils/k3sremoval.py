@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import rtnl, services, syscalls
+from . import podgroups, rtnl, services, syscalls
 from .cgroups import Group, group
 from .errors import DisturbanceError
 from .netlink import NETLINK_ROUTE, Socket
@@ -30,10 +30,8 @@ _LINKS = re.compile(r"cni0|flannel[.-].*|kube-ipvs0|veth[0-9a-f]{8}")
 _RULES = re.compile(r"KUBE-|CNI-|CNI:|flannel", re.IGNORECASE)
 _NAMESPACES = "/run/netns/cni-"
 _SETTINGS = "/proc/sys/"
-# In such a group kubelet bounds pods.
-_PODS = "kubepods"
-# In these systemd does; those below go with them.
-_SLICES = re.compile(r"(\S+-)?kubepods\.slice")
+# In these systemd bounds pods; those below go with them.
+_SLICES = re.compile(rf"(\S+-)?{podgroups.TOP}\.slice")
 _RUN = ("/run/k3s", "/run/flannel")
 # Wherever kubelet was told to be, plugins for devices find it in its usual place.
 _FOLDERS = (*_RUN, "/var/lib/cni", "/var/lib/kubelet", "/etc/rancher/k3s", "/etc/rancher/node")
@@ -181,7 +179,7 @@ def _end(places: Places) -> None:
 def _groups(places: Places) -> Iterator[Step]:
     """Find the control groups of pods that have no processes; another kubelet's have some."""
     if not services.RUNTIME.is_dir():
-        pods = group(f"{places.cgroup}/{_PODS}".lstrip("/"))
+        pods = group(f"{places.cgroup}/{podgroups.TOP}".lstrip("/"))
         if any(each.is_dir() for each in pods.everywhere()) and not _has_processes(pods):
             yield Step(f"remove the control group {pods.path}", pods.remove)
         return

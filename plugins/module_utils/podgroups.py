@@ -13,8 +13,10 @@ from .cgroups import Group, Usage
 
 # What the agent's samples call a pod, before its uid.
 PREFIX = "pod:"
+# The group below a kubelet's root that has all its pods.
+TOP = "kubepods"
 _SLICE = ".slice"
-_TOPS = ("kubepods", "kubepods.slice")
+_TOPS = (TOP, f"{TOP}{_SLICE}")
 _CLASSES = ("burstable", "besteffort")
 _POD = re.compile(r"(?:^|-)pod([0-9a-f]{8}(?:[-_][0-9a-f]{4}){3}[-_][0-9a-f]{12})$")
 
@@ -28,7 +30,7 @@ def pod_uid(name: str) -> str | None:
 def pods(root: Group) -> Iterator[tuple[str, Group]]:
     """Yield the uid and the group of each pod of the kubelet whose root is a group."""
     own = Path(root.path).name.removesuffix(_SLICE)
-    for top in (*_TOPS, f"{own}-kubepods{_SLICE}"):
+    for top in (*_TOPS, f"{own}-{TOP}{_SLICE}"):
         yield from _below(replace(root, path=f"{root.path}/{top}", throttled=""))
 
 

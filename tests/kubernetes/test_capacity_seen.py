@@ -201,17 +201,13 @@ def start(lab: Lab, name: str, scheduler: str, **resources: Any) -> None:
     lab.kubectl("apply", "-f", "-", given=text)
 
 
-def check_runs(lab: Lab, name: str) -> None:
-    """A pod comes to run; if not, what there is to say of it and of its node is told."""
-
-    def pod() -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(lab.kubectl("get", "pod", name, "-o", "json"))
-        return found
-
-    if not soon(lambda: pod()["status"].get("phase") == "Running"):
-        events = lab.kubectl("get", "events", f"--field-selector=involvedObject.name={name}")
-        told = (pod()["spec"].get("nodeName"), pod()["status"], seen(lab), events)
-        raise AssertionError("\n".join(map(str, told)))
+def check_ready(lab: Lab, name: str) -> None:
+    """A pod comes to be ready; if not, what there is to say of it and of its node is told."""
+    waiting = ("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=100s")
+    if lab.attempt(*waiting).returncode != 0:
+        shown = ("get", "pod,events", "-o", "wide"), ("get", "pod", name, "-o", "yaml")
+        told = [lab.kubectl(*words) for words in shown]
+        raise AssertionError("\n".join([*told, str(seen(lab))]))
 
 
 @pytest.mark.parametrize(
@@ -240,7 +236,7 @@ def test_a_node_that_is_lowered_gets_no_pod_that_needs_more_until_it_is_healed(
             assert node_of(lab, "large") == ""
             lab.said("heal")
             assert soon(lambda: node_of(lab, "large") == NODE), ours.said()
-            check_runs(lab, "large")
+            check_ready(lab, "large")
         finally:
             lab.kubectl("delete", "pod", "large", "--wait=true")
 
@@ -259,7 +255,7 @@ def test_kube_scheduler_heeds_it_for_pods_that_ask_for_it(healed: Lab):
         assert soon(lambda: node_of(lab, "silent") == NODE)
         assert node_of(lab, "asking") == ""
         lab.said("heal")
-        check_runs(lab, "asking")
+        check_ready(lab, "asking")
     finally:
         lab.kubectl("delete", "pod", "asking", "silent", "--wait=true")
 
