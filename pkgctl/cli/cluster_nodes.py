@@ -110,6 +110,8 @@ def reset(
     """  # noqa: D301 - the \b keeps click from filling the lines
     from pkgctl.cluster import installing
 
+    if own is not None and nodes:
+        raise click.UsageError("--kubeconfig is for a whole cluster; leave it out beside --node")
     place = _place(testbed)
     play = installing.reset(place, nodes, _tell, dry_run=dry_run)
     if own is not None and not dry_run:

@@ -206,7 +206,10 @@ def down(name: str | None, everything: bool, hosts: tuple[str, ...], output: str
 
 
 def _down(place: Paths, hosts: Sequence[str], output: str) -> Outcome:
+    from pkgctl.cluster import elsewhere
     from pkgctl.remote.places import Places
+
+    elsewhere.clear(place, lambda line: click.echo(f"warning: {line}", err=True))
 
     if isinstance(place, Places):
         from pkgctl import infra

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from pkgctl.cluster import installing, nodes, owning, runtime
+from pkgctl.cluster import elsewhere, installing, nodes, owning, runtime
 from pkgctl.cluster.backend import PodBackend, Target
 from pkgctl.cluster.client import Api, connect
 from pkgctl.errors import ClusterError
@@ -49,6 +49,8 @@ class Existing:
 
     def backend(self, paths: Paths, *, renew: bool = False) -> PodBackend:
         """Return what runs jobs there."""
+        if self.kubeconfig is not None:
+            elsewhere.remember(paths, self.kubeconfig, self.context)
         target = Target(self._api, runtime.runtime(self.image))
         return PodBackend(paths, target, renew=renew)
 
@@ -56,6 +58,8 @@ class Existing:
         """Let nothing of the experiments there stay in the cluster, as far as that is possible."""
         with contextlib.suppress(ClusterError):
             owning.leave(self._api, self.paths.name)
+            if self.kubeconfig is not None:
+                elsewhere.forget(self.paths, self.kubeconfig, self.context)
 
     @cached_property
     def _api(self) -> Api:

@@ -28,6 +28,8 @@ API_PORT = 6443
 _PATIENCE = 2.0  # seconds that one of several servers may take to answer
 # What goes with the testbed: secrets that were drawn, and the administrator's kubeconfig.
 _FOLDER, _KUBECONFIG = "k3s", "kubeconfig"
+# Variables that are lists or mappings, written as YAML.
+_STRUCTURED = ("extra_images", "extra_manifests", "k3s_left_out", "k3s_node_labels")
 # Variables that are secrets, and the files from which they are taken.
 _SECRETS = {"token": "token", "agent_token": "agent-token"}
 Told = Callable[[str], None]
@@ -69,7 +71,8 @@ def install(
     Args:
         paths: the testbed.
         bundle: the folder of a locked release.
-        variables: what the roles are told besides.
+        variables: what the roles are told besides, as texts; those that are lists or mappings
+            as YAML.
         told: hears what is done.
         dry_run: only say what would change.
 
@@ -84,6 +87,7 @@ def upgrade(
     paths: Paths, bundle: Path, variables: Mapping[str, Any], told: Told, *, dry_run: bool = False
 ) -> playbook.Play:
     """Bring a cluster to the release of another bundle; pods go on."""
+    members(paths)
     if not kubeconfig_path(paths).exists():
         raise ClusterError("there is no cluster to upgrade; pkgctl cluster install makes one")
     return _play("k3s/upgrade.yml", paths, bundle, variables, told, dry_run=dry_run)
@@ -130,10 +134,28 @@ def _play(
     for variable in variables.keys() & _SECRETS.keys():
         file = paths.run / _FOLDER / _SECRETS[variable]
         raise SpecError(f"{variable} would show in the process list; write it into {file} instead")
+    given = {key: _read_value(key, text) for key, text in variables.items()}
     # What experiments run in pods; it is in no registry.
-    own = {"extra_images": [str(runtime.image().archive)]}
-    given = {**own, **variables, "airgap_dir": str(bundle.absolute())}
+    given["extra_images"] = [str(runtime.image().archive), *given.get("extra_images", ())]
+    given["airgap_dir"] = str(bundle.absolute())
     return playbook.play(name, given, testbed=paths.name, told=told, check=dry_run)
+
+
+def _read_value(key: str, text: str) -> Any:
+    """Return what a variable is told, which may be no text; one word stands for a list of it."""
+    if key not in _STRUCTURED:
+        return text
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SpecError(f"{key} is no YAML: {text}") from error
+    wanted: type = dict if key == "k3s_node_labels" else list
+    if wanted is list and isinstance(value, str):
+        return [value]
+    if not isinstance(value, wanted):
+        example = "{zone: north}" if wanted is dict else "[a, b]"
+        raise SpecError(f"{key} is not as it should be; write it such as {key}={example}")
+    return value
 
 
 # The way to its API.

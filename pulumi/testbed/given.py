@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from pkgctl import topology as topologies
 from pkgctl.errors import SpecError
 from pkgctl.network import Topology
+from pkgctl.remote import needs
 from pkgctl.remote.places import Places
 from testbed import machines, record, settings
 from testbed.settings import LIBVIRT, Get, Settings
@@ -78,6 +79,7 @@ def gather(get: Get, *, find: Callable[[str], Image] | None = None) -> Given:
     key = settings.public_key(known.ssh_key)
     if known.provider != LIBVIRT:
         return Given(known, topology)
+    needs.check([host.uri for host in known.hosts], image=None)
     past = record.known(Places(known.testbed).state)
     planned = machines.plan(known, topology, past)
     return Given(

@@ -71,39 +71,48 @@ def test_all_that_arrives_at_a_node_shares_its_access(subject: Subject):
 
 def test_a_delay_is_held_and_spares_others(subject: Subject):
     before = subject.picture()
+    line = "perturb.yml -e src=edge-1 -e dst=cloud-1 -e delay=40ms -e name=far -e lease=none"
 
-    subject.play("perturb.yml -e src=edge-1 -e dst=cloud-1 -e delay=40ms -e name=far -e lease=none")
+    subject.play(line)
     late = round_trip(subject, "edge-1", "cloud-1")
     spared = round_trip(subject, "edge-1", "edge-2")
+    again = subject.play(line).changed
     subject.play("heal.yml -e name=far")
 
     # Both ways, over the 5 ms that the topology has.
     assert 90.0 <= late < 90.0 + slack(subject)
     assert spared < slack(subject)
+    assert not any(again.values())
     assert subject.picture() == before
 
 
 def test_a_loss_is_held(subject: Subject):
     before = subject.picture()
+    line = "perturb.yml -e src=edge-1 -e dst=edge-2 -e loss=2% -e name=leaky -e lease=none"
 
-    subject.play("perturb.yml -e src=edge-1 -e dst=edge-2 -e loss=2% -e name=leaky -e lease=none")
+    subject.play(line)
     lost, sent = losses(subject, "edge-1", "edge-2")
+    again = subject.play(line).changed
     subject.play("heal.yml -e name=leaky")
 
     # There and back; five deviations either way.
     share = 1 - 0.98**2
     assert abs(lost / sent - share) < 5 * (share * (1 - share) / sent) ** 0.5
+    assert not any(again.values())
     assert subject.picture() == before
 
 
 def test_a_processor_is_held(subject: Subject):
     before = subject.picture()
+    line = "perturb.yml -e node=edge-1 -e cpu=0.2 -e name=starved -e lease=none"
 
-    subject.play("perturb.yml -e node=edge-1 -e cpu=0.2 -e name=starved -e lease=none")
+    subject.play(line)
     share = busy_share(subject, "edge-1")
+    again = subject.play(line).changed
     subject.play("heal.yml -e name=starved")
 
     assert 0.1 < share < 0.25
+    assert not any(again.values())
     assert subject.picture() == before
 
 

@@ -30,6 +30,7 @@ pytestmark = [pytest.mark.root, pytest.mark.kubernetes(*pack.NEEDS)]
 
 NODES = ("cloud-1", "edge-1")
 BOTH = "changed: cloud-1, edge-1"
+OLD = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "edge-1"}}
 BIN = "/run/pkgctl/disks/k3s/bin"
 TAKEN = 7443
 # Where a node keeps secrets, and where nothing of it may be read by others.
@@ -283,6 +284,8 @@ def line(pid: int) -> bytes:
 def test_two_upgrades_keep_pods_running(lab: Lab, pods, tmp_path: Path):
     before = lab.started()
 
+    with untouched(lab):
+        assert lab.changed("upgrade", 1, "--dry-run") == BOTH.replace("changed", "would change")
     assert lab.changed("upgrade", 1) == BOTH
 
     assert {each["version"] for each in lab.nodes().values()} == {lab.releases.version(1)}
@@ -308,7 +311,8 @@ def test_an_older_release_is_refused(lab: Lab, pods):
         version = lab.releases.version(1)
 
     with untouched(lab):
-        refused(lab, "upgrade", str(lab.releases.bundle()), f"a node has {pattern(version)}")
+        for does in ("upgrade", "install"):
+            refused(lab, does, str(lab.releases.bundle()), f"node has {pattern(version)}")
     assert lab.pods() == pods
 
 
@@ -317,14 +321,18 @@ def pattern(version: str) -> str:
 
 
 def test_a_node_made_anew_is_let_in_under_its_old_name(lab: Lab):
-    uid = lab.kubectl("get", "node", "edge-1", "-o", "jsonpath={.metadata.uid}")
+    asked = ("get", "node", "edge-1", "-o", "jsonpath={.metadata.uid}")
+    before = lab.kubectl(*asked)
     assert lab.said("cluster", "reset", "--node", "edge-1") == "changed: edge-1"
     assert set(lab.nodes()) == {"cloud-1"}
+    # What a node leaves there that went without a word.
+    lab.kubectl("create", "-f", "-", given=json.dumps(OLD))
+    old = lab.kubectl(*asked)
 
     assert "edge-1" in lab.changed("install", newest(lab))
 
     assert lab.ready() == set(NODES)
-    assert lab.kubectl("get", "node", "edge-1", "-o", "jsonpath={.metadata.uid}") != uid
+    assert lab.kubectl(*asked) not in ("", before, old)
 
 
 def newest(lab: Lab) -> int:

@@ -189,3 +189,17 @@ def test_two_servers_are_refused_before_anything_is_done(tmp_path: Path):
     assert left == [""] * 3
     assert "2 hosts; a cluster needs 1, 3 or 5 servers" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_dry_run_of_an_installation_says_who_would_change_and_leaves_nothing(tmp_path: Path):
+    lab = Lab(f"dry-{os.getpid()}", tmp_path)
+    try:
+        up(lab, tmp_path, SERVERS[0])
+        done = lab.cluster("install", 0, "--dry-run")
+        left = [lab.on(each, LEFT) for each in (SERVERS[0], AGENT)]
+        kept = (lab.place.run / "k3s").exists()
+    finally:
+        removal.down(lab.place)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"would change: {SERVERS[0]}, {AGENT}\n"
+    assert (left, kept) == (["", ""], False)

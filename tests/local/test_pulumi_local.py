@@ -169,6 +169,22 @@ def test_an_edited_rate_is_one_update_and_holds(stack: Stack) -> None:
     assert stack.preview() == []
 
 
+def test_a_playbook_disturbs_what_is_up_without_another_step(stack: Stack) -> None:
+    stack.up()
+
+    subprocess.run(
+        [Path(sys.prefix, "bin", "ansible-playbook"), "perturb.yml", "-e", "bw=5mbit"],
+        cwd=PROGRAM.with_name("ansible"),
+        env={**os.environ, "PKGCTL_TESTBED": stack.place.name},
+        stdout=subprocess.DEVNULL,
+        timeout=90,
+        check=True,
+    )
+
+    assert "rate 5Mbit" in on_node(stack.place, "edge-1", "tc", "class", "show", "dev", "eth0")
+    assert stack.preview() == []
+
+
 def test_nodes_change_in_place_or_anew_and_others_stay(stack: Stack) -> None:
     stack.up()
     on_node(stack.place, "edge-1", "sh", "-c", "echo kept > /data/mark")

@@ -259,5 +259,11 @@ def test_nodes_answer_and_are_settled(stack):
     assert float(said.split("= ")[1].split("/")[0]) >= 39.0
     assert "/dev/vdc" in said
 
+    play = ["env", "-C", ROOT / "ansible", f"{sys.prefix}/bin/ansible-playbook", "perturb.yml"]
+    own = {**stack.environment, "PKGCTL_TESTBED": TESTBED}
+    stack.host.run(*play, "-e", "bw=3mbit", environment=own)
+    classes = "for each in /sys/class/net/*; do tc class show dev ${each##*/}; done"
+    assert "rate 3Mbit" in stack.host.run(*ssh, server, classes).stdout
+
     stack.topology(rate="8mbit")
     assert stack.changes()["update"] == 2  # the record, and the nodes

@@ -113,6 +113,40 @@ def test_an_installation_plays_the_playbook_with_the_bundle(testbed, played, bun
     assert played == [("k3s/site.yml", variables, "lab", False)]
 
 
+def test_variables_that_are_lists_or_mappings_are_written_as_yaml(testbed, played, bundle):
+    given = {
+        "extra_images": "own.tar",
+        "extra_manifests": "[a.yaml, b.yaml]",
+        "k3s_node_labels": "{zone: north}",
+        "server_config_yaml": "{debug: true}",
+    }
+
+    installing.install(testbed(c=node("cloud")), bundle, given, print)
+
+    ((_, variables, _, _),) = played
+    assert variables == {
+        "airgap_dir": str(bundle),
+        "extra_images": ["/cache/runtime.tar", "own.tar"],
+        "extra_manifests": ["a.yaml", "b.yaml"],
+        "k3s_node_labels": {"zone": "north"},
+        "server_config_yaml": "{debug: true}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("k3s_left_out", "[traefik", "is no YAML"),
+        ("k3s_left_out", "{a: b}", r"k3s_left_out=\[a, b\]"),
+        ("k3s_node_labels", "north", "k3s_node_labels={zone: north}"),
+    ],
+)
+def test_variables_of_another_kind_are_refused(testbed, played, bundle, name, text, said):
+    with pytest.raises(SpecError, match=said):
+        installing.install(testbed(c=node("cloud")), bundle, {name: text}, print)
+    assert played == []
+
+
 @pytest.mark.parametrize(("name", "file"), [("token", "token"), ("agent_token", "agent-token")])
 def test_a_secret_is_not_taken_from_the_command_line(testbed, played, bundle, name, file):
     place = testbed(c=node("cloud"))

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from pkgctl import image
+from pkgctl.remote import needs
 
 SMALL = """\
 name: small
@@ -41,6 +42,14 @@ def state(tmp_path, monkeypatch):
     """The folder of all testbeds' records."""
     monkeypatch.setenv("PKGCTL_STATE", str(tmp_path / "state"))
     return tmp_path / "state"
+
+
+@pytest.fixture(autouse=True)
+def lacking(monkeypatch):
+    """What this machine is said to lack: nothing yet."""
+    found: list[needs.Need] = []
+    monkeypatch.setattr(needs, "lacking", lambda hosts, image: found)
+    return found
 
 
 @pytest.fixture

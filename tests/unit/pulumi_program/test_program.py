@@ -8,6 +8,7 @@ import json
 import pytest
 import yaml
 
+from pkgctl.remote import needs
 from tests.unit.pulumi_program.program import PROGRAM, run
 
 
@@ -27,6 +28,18 @@ def test_every_setting_is_described_and_typed_and_read(small, picture):
     assert all(entry.get("type") and entry.get("description") for entry in keys.values())
     defaults = {key: entry["default"] for key, entry in keys.items()}
     run({**defaults, "provider": "libvirt", "topology": str(small)})
+
+
+def test_what_is_missing_is_told_with_its_remedy_before_anything_is_declared(
+    small, picture, lacking, caplog
+):
+    lacking.append(needs.Need("xsltproc", "writes domains", "apt-get install xsltproc"))
+
+    with pytest.raises(SystemExit) as ended:
+        run({"provider": "libvirt", "topology": str(small)})
+
+    assert ended.value.code == 32
+    assert caplog.messages == ["missing: xsltproc (writes domains): apt-get install xsltproc"]
 
 
 @pytest.mark.parametrize("stack", ["local", "libvirt"])

@@ -70,6 +70,11 @@ class Door:
         with self._alone:
             return {"members": self.server.add_member(str(body["name"]), str(body["url"]))}
 
+    def promotion(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Let another server's etcd vote."""
+        self.server.promote_member(str(body["url"]))
+        return {}
+
     def join(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return what a node needs, if it is the one of its name."""
         name, ip = str(body["name"]), str(body["ip"])
@@ -148,6 +153,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._guarded(("node", "server"), self.door.join)
         elif self.path == "/v1-k3s/members":
             self._guarded(("server",), self.door.members)
+        elif self.path == "/v1-k3s/promotion":
+            self._guarded(("server",), self.door.promotion)
         else:
             self._answer(404, "not found")
 

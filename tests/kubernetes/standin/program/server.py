@@ -7,7 +7,7 @@ import ipaddress
 import os
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,7 @@ class Server:
     def start(self) -> None:
         """Start the programs, and return when the API is ready."""
         self.children.start("etcd", self._etcd())
+        self._become_voter()
         # On a busy machine it may be later than kube-apiserver is ready to wait for it.
         self._wait_for(self._etcd_client(), "/health")
         self.children.start("kube-apiserver", self._apiserver())
@@ -106,13 +107,17 @@ class Server:
         self._wait_for(self.admin(), "/readyz")
 
     def _wait_for(self, client: Client, path: str) -> None:
+        self._until(lambda: client.ask("GET", path))
+
+    def _until(self, ask: Callable[[], object]) -> None:
+        """Ask until there is an answer."""
         for pause in looks():
             if self.children.over.is_set():
                 break
             if ended := self.children.ended():
                 raise RuntimeError(ended)
             try:
-                client.ask("GET", path)
+                ask()
                 return
             except OSError:
                 time.sleep(pause)
@@ -177,17 +182,35 @@ class Server:
 
     def _take_over(self) -> None:
         """Join another server: have its keys, and be told who its peers are."""
-        client = joined(
-            self.settings.text("server"), tokens.given(self.settings, "token"), "server"
-        )
+        client = self._other()
         answer = client.ask("GET", "/v1-k3s/bootstrap")
         certificates.take_over(self.tls, answer["files"])
-        body = {"name": self.name, "url": f"https://{self.ip}:2380"}
-        members = client.ask("POST", "/v1-k3s/members", body)["members"]
+        members = client.ask("POST", "/v1-k3s/members", self._peer())["members"]
         certificates.private(self.folder / "db" / "members", members + "\n")
+        self._learner.touch()
+
+    def _become_voter(self) -> None:
+        """Count among the others' etcds once its own has what they have, and not before.
+
+        Two that have to agree, one of which still starts, are a cluster without a leader.
+        """
+        if self._learner.exists():
+            self._until(lambda: self._other().ask("POST", "/v1-k3s/promotion", self._peer()))
+            self._learner.unlink()
+
+    @property
+    def _learner(self) -> Path:
+        return self.folder / "db" / "learner"
+
+    def _other(self) -> Client:
+        given = tokens.given(self.settings, "token")
+        return joined(self.settings.text("server"), given, "server")
+
+    def _peer(self) -> dict[str, str]:
+        return {"name": self.name, "url": f"https://{self.ip}:2380"}
 
     def add_member(self, name: str, url: str) -> str:
-        """Let another server's etcd in; return all members as etcd wants to be told."""
+        """Let another server's etcd learn; return all members as etcd wants to be told."""
         if not self.in_cluster:
             raise RefusedError(400, "not using cluster-init: no other server can join")
         etcd = self._etcd_client()
@@ -195,12 +218,20 @@ class Server:
         for each in found:
             if each.get("name", "") == name or url in each["peerURLs"]:
                 etcd.ask("POST", "/v3/cluster/member/remove", {"ID": each["ID"]})
-        answer = etcd.ask("POST", "/v3/cluster/member/add", {"peerURLs": [url]})
+        asked = {"peerURLs": [url], "isLearner": True}
+        answer = etcd.ask("POST", "/v3/cluster/member/add", asked)
         return ",".join(
             f"{each.get('name') or name}={peer}"
             for each in answer["members"]
             for peer in each["peerURLs"]
         )
+
+    def promote_member(self, url: str) -> None:
+        """Let another server's etcd vote; refused while it has not learnt all."""
+        etcd = self._etcd_client()
+        for each in etcd.ask("POST", "/v3/cluster/member/list", {})["members"]:
+            if url in each["peerURLs"] and each.get("isLearner"):
+                etcd.ask("POST", "/v3/cluster/member/promote", {"ID": each["ID"]})
 
     def _etcd_client(self) -> Client:
         folder = self.tls / "etcd"
