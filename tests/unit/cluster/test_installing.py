@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from pkgctl import playbook
+from pkgctl.cli import cli
 from pkgctl.cluster import gateway, installing, runtime
 from pkgctl.errors import ClusterError, SpecError
 from pkgctl.local import paths
@@ -306,3 +308,15 @@ def test_what_is_no_kubeconfig_is_left_alone(tmp_path, ours, text):
     with pytest.raises(SpecError, match="is no kubeconfig"):
         installing.merge(path, ours)
     assert path.read_text() == text
+
+
+def test_a_kubeconfig_keeps_the_context_of_a_cluster_that_only_loses_a_node(tmp_path):
+    own = tmp_path / "config"
+    own.write_text(yaml.safe_dump(KEPT))
+    words = ["cluster", "reset", "--node", "edge-1", "--kubeconfig", str(own)]
+
+    done = CliRunner().invoke(cli, words)
+
+    assert done.exit_code == 2
+    assert "leave it out beside --node" in done.output
+    assert yaml.safe_load(own.read_text()) == KEPT
