@@ -89,14 +89,18 @@ class Lab:
 
     def install(self) -> dict[str, int]:
         """Make the machines a cluster, and return how many tasks changed each."""
+        return self.play("k3s/site.yml", 0)
+
+    def play(self, playbook: str, number: int) -> dict[str, int]:
+        """Play one of K3s with a release, and return how many tasks changed each machine."""
         told = self.bed.root / "told.json"
         asked = {
-            "airgap_dir": str(self.releases.bundle()),
+            "airgap_dir": str(self.releases.bundle(number)),
             "k3s_patience": int(PATIENCE),
             "server_config_yaml": json.dumps(SETTINGS),
         }
         told.write_text(json.dumps(asked))
-        words = ("k3s/site.yml", "-e", f"@{told}")
+        words = (playbook, "-e", f"@{told}")
         done = self.bed.tool("ansible-playbook", *words, timeout=2 * PATIENCE)
         assert done.status == 0, done.output + done.errors
         return done.changed
@@ -245,6 +249,21 @@ def test_a_machine_that_lost_power_is_a_node_again_by_itself(lab: Lab) -> None:
     ((group, *_),) = lab.groups(AGENT)
     assert group.startswith(f"{SLICE}/pkgctl-kubepods.slice/")
     assert lab.install() == dict.fromkeys(SERVICES, 0)
+
+
+def test_an_upgrade_keeps_pods_running(lab: Lab) -> None:
+    def containers() -> dict[str, str]:
+        pods = {node: lab.pod(node)["containerStatuses"][0] for node in SERVICES}
+        return {node: f"{pod['containerID']} {pod['restartCount']}" for node, pod in pods.items()}
+
+    before = containers()
+
+    assert all(lab.play("k3s/upgrade.yml", 1).values())
+
+    assert {each["version"] for each in lab.nodes().values()} == {lab.releases.version(1)}
+    assert containers() == before
+    for node in SERVICES:
+        assert len(lab.groups(node)) == 1
 
 
 def test_a_reset_leaves_nothing(lab: Lab) -> None:
