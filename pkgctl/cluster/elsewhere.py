@@ -16,7 +16,7 @@ from pkgctl.errors import PkgctlError
 from pkgctl.local.paths import Paths
 
 _FILE = "clusters.json"
-Place = tuple[str, str | None]
+_Place = tuple[str, str | None]
 
 
 def remember(paths: Paths, kubeconfig: Path, context: str | None) -> None:
@@ -47,7 +47,7 @@ def clear(paths: Paths, warn: Callable[[str], None]) -> None:
             warn(f"what experiments left in the cluster of {kubeconfig} stays there: {error}")
 
 
-def _known(paths: Paths) -> list[Place]:
+def _known(paths: Paths) -> list[_Place]:
     try:
         found = json.loads((paths.run / _FILE).read_text())
     except (OSError, ValueError):
@@ -55,11 +55,12 @@ def _known(paths: Paths) -> list[Place]:
     return [(str(kubeconfig), context) for kubeconfig, context in found]
 
 
-def _write(paths: Paths, known: list[Place]) -> None:
+def _write(paths: Paths, known: list[_Place]) -> None:
     path = paths.run / _FILE
     if not known:
         path.unlink(missing_ok=True)
         return
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps(list(dict.fromkeys(known))))
-    fresh.replace(path)
+    # `pkgctl down` only reads, and is to begin at once.
+    from pkgctl.cluster.installing import write_private
+
+    write_private(path, json.dumps(list(dict.fromkeys(known))))

@@ -87,7 +87,7 @@ def upgrade(
     paths: Paths, bundle: Path, variables: Mapping[str, Any], told: Told, *, dry_run: bool = False
 ) -> playbook.Play:
     """Bring a cluster to the release of another bundle; pods go on."""
-    members(paths)
+    members(paths)  # without a testbed, that is what there is to say
     if not kubeconfig_path(paths).exists():
         raise ClusterError("there is no cluster to upgrade; pkgctl cluster install makes one")
     return _play("k3s/upgrade.yml", paths, bundle, variables, told, dry_run=dry_run)

@@ -198,15 +198,18 @@ def test_a_second_installation_changes_nothing(lab: Lab):
     assert {key: each["pid"] for key, each in units(lab).items()} == before
 
 
+def manifest(name: str, scheduler: str, resources: dict[str, Any]) -> str:
+    return POD.format(name=name, scheduler=scheduler, resources=json.dumps(resources))
+
+
 def start(lab: Lab, name: str, scheduler: str, **resources: Any) -> None:
-    text = POD.format(name=name, scheduler=scheduler, resources=json.dumps(resources))
-    lab.kubectl("apply", "-f", "-", given=text)
+    lab.kubectl("apply", "-f", "-", given=manifest(name, scheduler, resources))
 
 
 def start_kept(lab: Lab, name: str, scheduler: str, **resources: Any) -> None:
     """Have a pod that is replaced if kubelet, which learns of its node by itself, refuses it."""
-    text = POD.format(name=name, scheduler=scheduler, resources=json.dumps(resources))
-    template = {"metadata": {"labels": {"app": name}}, "spec": yaml.safe_load(text)["spec"]}
+    spec = yaml.safe_load(manifest(name, scheduler, resources))["spec"]
+    template = {"metadata": {"labels": {"app": name}}, "spec": spec}
     kept = {
         "apiVersion": "apps/v1",
         "kind": "ReplicaSet",
