@@ -150,7 +150,8 @@ class Testbed(Part):
             "addresses": made.state.apply(_addresses),
             "state": made.path,
         }
-        self.register_outputs(self.outputs)
+        # All else is the stack's: Pulumi writes its whole state before and after each step.
+        self.register_outputs({"state": made.path})
 
     def _declare(self) -> Declared:
         """Declare what nodes are made of; only that provider's libraries are imported."""
