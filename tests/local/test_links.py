@@ -79,6 +79,22 @@ def goodput(place: Paths, *options: str) -> float:
     return float(end["sum_received"]["bits_per_second"])
 
 
+def arriving(place: Paths, tries: int = 4) -> float:
+    """Return the bits/s of payload that arrive of 10 Mbit/s of UDP from edge-1 to cloud-1.
+
+    The datagram by which iperf3 begins may be lost, and then it gives up after half a minute.
+    """
+    words = ["iperf3", "-c", "cloud-1", "-J", "-u", "-b", "10M", "-l", "1448", "-t", "3", "-O", "1"]
+    while True:
+        with iperf_server(place):
+            told = json.loads(on_node(place, "edge-1", *words))
+        if "error" not in told:
+            end = told["end"]
+            return float((end.get("sum_received") or end["sum"])["bits_per_second"])
+        tries -= 1
+        assert tries and "unable to read from stream socket" in told["error"], told["error"]
+
+
 def round_trips(place: Paths, count: int = 100) -> list[float]:
     """Return the round-trip times from edge-1 to cloud-1 in seconds."""
     text = on_node(place, "edge-1", "ping", "-c", str(count), "-i", "0.01", "cloud-1")
@@ -219,15 +235,12 @@ def test_two_layers_that_overlap_hold_together_and_are_healed_alone(duo: Paths) 
         count, *way = (1000, "-f", "-l", "20") if "late" in in_force else (3000, "-f")
         low, high = binom.interval(0.9999, count, 0.02) if "lossy" in in_force else (0, 0)
         assert low <= lost_of(duo, count, *way) <= high
-        with iperf_server(duo):
-            if "lossy" not in in_force:
-                assert goodput(duo, "-t", "1") > 100e6
-                return
+        if "lossy" in in_force:
             # What arrives of UDP that is sent faster than the link is the rate, less the loss.
-            words = ["iperf3", "-c", "cloud-1", "-J", "-u", "-b", "10M", "-l", "1448", "-t", "3"]
-            end = json.loads(on_node(duo, "edge-1", *words, "-O", "1"))["end"]
-            seen = (end.get("sum_received") or end["sum"])["bits_per_second"]
-            assert seen == pytest.approx(5e6 * 1448 / 1490 * 0.98, rel=0.05)
+            assert arriving(duo) == pytest.approx(5e6 * 1448 / 1490 * 0.98, rel=0.05)
+        else:
+            with iperf_server(duo):
+                assert goodput(duo, "-t", "1") > 100e6
 
     in_force = set(parts)
     check(in_force)
