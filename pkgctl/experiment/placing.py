@@ -162,9 +162,14 @@ class Placer:
             queue.remove(entry.job.id)
 
     def _displace(self, victim: str, queue: list[str]) -> None:
-        """Stop a job and put it back into the queue; what displaces it is offered again then."""
-        entry = self.entries[victim]
+        """Stop a job and put it back into the queue; what displaces it is offered again then.
+
+        One that is displaced already, and is seen until it has ended, or is not of this run, stays.
+        """
+        entry, name = self.entries.get(victim), f"{victim}-again"
+        if entry is None or name in self.entries:
+            return
         self._host.displace(victim)
-        again = replace(entry.job, id=f"{victim}-again")
+        again = replace(entry.job, id=name)
         self.entries[again.id] = Entry(again, entry.service, entry.phase, entry.submitted)
         queue.append(again.id)

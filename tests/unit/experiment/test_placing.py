@@ -164,6 +164,26 @@ def test_a_displaced_job_is_stopped_and_queued_again(placer, nodes):
     assert placer.entries["x-again"].submitted == placer.entries["x"].submitted
 
 
+def test_who_is_still_ending_is_not_displaced_again(nodes, monkeypatch):
+    class Pushy:
+        def place(self, queue, view, rng):
+            return [Preempt(job.id, "a", ("x", "somebody-elses")) for job in queue]
+
+    placer = Placer(
+        nodes, {"kind": scheduler("least-allocated"), "pushy": Pushy()}, random.Random(1)
+    )
+    placer.submit(job("x"), "kind", service="s", phase="deploy")
+    placer.dispatch()
+    monkeypatch.setattr(nodes, "displace", nodes.stopped.append)
+    placer.submit(job("vip"), "pushy", service="s", phase="deploy")
+
+    placer.dispatch()
+    placer.dispatch()
+
+    assert nodes.stopped == ["x"]
+    assert sorted(placer.entries) == ["vip", "x", "x-again"]
+
+
 def test_a_job_whose_node_was_lost_since_the_view_waits_for_the_next_offer(placer, nodes):
     nodes.lost = {"a", "b"}
     submit(placer, "one")
