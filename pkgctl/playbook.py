@@ -196,10 +196,11 @@ def _tools() -> Path:
 def _read(playbook: str, result: Any) -> Play:
     """Return the runner's result as our own value."""
     events = [dict(event) for event in result.events]
-    failures = _failures(events)
+    stats = _stats(events)
+    failures = _failures(events, stats)
     if not failures and (result.rc or result.status != "successful"):
         failures = {"ansible": _last_words(result) or f"status {result.status}"}
-    return Play(playbook, _stats(events), failures, tuple(map(_event, events)))
+    return Play(playbook, stats, failures, tuple(map(_event, events)))
 
 
 def _stats(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
@@ -214,12 +215,19 @@ def _stats(events: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     }
 
 
-def _failures(events: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+def _failures(
+    events: Sequence[Mapping[str, Any]], stats: Mapping[str, Mapping[str, int]]
+) -> dict[str, str]:
+    """Return the first words of each host that failed, which the end of the play tells."""
     failures: dict[str, str] = {}
     for event in events:
         data = event.get("event_data", {})
-        if event["event"] in _FAILED and not data.get("ignore_errors"):
-            failures.setdefault(data.get("host", "?"), _words(data))
+        host = data.get("host", "?")
+        # A task may not mind that an item fails, or that somebody is not reached.
+        counts = stats.get(host, {})
+        has_failed = not stats or counts.get("failed") or counts.get("unreachable")
+        if event["event"] in _FAILED and has_failed and not data.get("ignore_errors"):
+            failures.setdefault(host, _words(data))
     return failures
 
 

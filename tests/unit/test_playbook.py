@@ -95,6 +95,18 @@ def test_a_failure_that_the_play_ignores_is_none():
     assert playbook.play("base.yml", {}, testbed="t", runner=Runner(event, STATS)).failures == {}
 
 
+@pytest.mark.parametrize("event", ["runner_on_unreachable", "runner_item_on_failed"])
+@pytest.mark.parametrize("end", ["", "dark", "failures"])
+def test_who_has_failed_is_told_by_the_end_of_the_play(event, end):
+    told = {**failure("edge-1", msg="it is crashed"), "event": event}
+    counts = {**STATS["event_data"], **({end: {"edge-1": 1}} if end else {})}
+    runner = Runner(told, {**STATS, "event_data": counts})
+
+    played = playbook.play("base.yml", {}, testbed="t", runner=runner, strict=False)
+
+    assert played.failures == ({"edge-1": "it is crashed"} if end else {})
+
+
 def test_a_playbook_that_cannot_start_says_why():
     runner = Runner(rc=4, stdout="[WARNING]: x\nERROR! no testbed is up\nsee above\n")
 
