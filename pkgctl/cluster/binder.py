@@ -18,6 +18,8 @@ from pkgctl.errors import ClusterError, Refused
 THREADS = 4
 BOUND_BY = f"{ANNOTATION}bound-by"
 ANSWER_SECONDS = 10.0
+# How long a binding is sent again that the API cannot take now; then others have their turn.
+INSIST_SECONDS = 15.0
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
 # The pod is bound, is no more, or is being deleted: it has to be looked at.
 _TO_LOOK_AT = (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND)
@@ -49,7 +51,7 @@ class Binder:
 
     It asks ``may_act`` at the last moment before every request. One whose answer is missing is sent
     again, for the API binds a pod once only and says so the second time; then the pod is read to
-    see where it is.
+    see where it is. So it is where no try succeeds for long.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Binder:
         """
         self._api, self._holder = api, holder
         self._may_act, self._tell = may_act, tell
+        self._closing = threading.Event()
         self._tasks: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._threads = [
             threading.Thread(target=self._work, name=f"binder {number}", daemon=True)
@@ -88,7 +91,8 @@ class Binder:
         self._tasks.put(lambda: self._evict(victim, failed))
 
     def close(self) -> None:
-        """Finish what was asked for, as far as we may still act, and end the threads."""
+        """Try once what was asked for, as far as we may still act, and end the threads."""
+        self._closing.set()
         for _ in self._threads:
             self._tasks.put(None)
         for thread in self._threads:
@@ -101,6 +105,7 @@ class Binder:
     def _bind(self, pod: Pod, node: str) -> Outcome:
         path, pause = f"{_path(pod)}/binding", _FIRST_PAUSE
         body = _binding(pod, node, self._holder)
+        end = time.monotonic() + INSIST_SECONDS
         while self._may_act():
             try:
                 self._api.post_if(self._may_act, path, body, within=ANSWER_SECONDS)
@@ -112,8 +117,11 @@ class Binder:
                     return self._look(pod, str(error))
                 if not _is_passing(error):
                     return Outcome(pod, error=str(error))
-            except ClusterError:
-                pass  # it may be bound or not; the next try tells
+                said = str(error)
+            except ClusterError as error:
+                said = str(error)  # it may be bound or not; the next try tells
+            if self._closing.is_set() or time.monotonic() > end:
+                return self._look(pod, said)
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
         return Outcome(pod, void=True)

@@ -28,6 +28,7 @@ class Queue:
 
     def __init__(self) -> None:
         self._waiting: dict[str, _Waiting] = {}
+        self._lent: dict[str, _Waiting] = {}
         self._ready: list[tuple[int, str, int, int, str]] = []
         self._later: list[tuple[float, str]] = []
         self._numbers = itertools.count()
@@ -57,9 +58,14 @@ class Queue:
     def remove(self, uid: str) -> None:
         """Forget a pod."""
         self._waiting.pop(uid, None)
+        self._lent.pop(uid, None)
+
+    def lend(self, uid: str) -> None:
+        """Have a pod wait no more, as long as it is not put back or removed."""
+        self._lent[uid] = self._waiting.pop(uid)
 
     def take(self, most: int) -> list[Pod]:
-        """Return the next pods to be decided on together; each has to be aside or removed then.
+        """Return the next pods to be decided on together; each must be aside, lent or gone then.
 
         What some pods ask for can be judged for one of them only, so a batch has one of these.
         """
@@ -82,8 +88,9 @@ class Queue:
 
     def put_back(self, pod: Pod, reason: str, now: float) -> bool:
         """Take a pod in that was not bound after all, for a while later; whether that is news."""
-        entry = self._waiting.get(pod.uid) or _Waiting(pod, next(self._numbers))
-        self._waiting[pod.uid] = entry
+        known = self._waiting.get(pod.uid) or self._lent.pop(pod.uid, None)
+        entry = self._waiting[pod.uid] = known or _Waiting(pod, next(self._numbers))
+        entry.pod = pod
         entry.again = now + entry.backoff
         entry.backoff = min(2 * entry.backoff, LONGEST_BACKOFF)
         heapq.heappush(self._later, (entry.again, pod.uid))

@@ -410,7 +410,7 @@ class Term:
         if where.nodes is not None and node not in where.nodes:
             self._put_aside(pod, f"its policy chose {node}, where it may not run")
             return
-        self._queue.remove(pod.uid)
+        self._queue.lend(pod.uid)
         self._assumed[pod.uid] = pod
         self._snapshot.put(pod, node)
         self.under_way += 1

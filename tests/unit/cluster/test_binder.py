@@ -46,13 +46,22 @@ def quick(monkeypatch):
     monkeypatch.setattr(binder, "_FIRST_PAUSE", 0.001)
 
 
-def bound(script: Script, *, most: int = 99) -> Outcome:
-    """Bind a pod by a script, and return what became of it; ``most`` requests may be sent."""
+def bound(script: Script, *, most: int = 99, ends: bool = False) -> Outcome:
+    """Return what becomes of a pod that is bound by a script.
+
+    Args:
+        script: the API.
+        most: how many requests may be sent.
+        ends: whether the scheduler ends meanwhile.
+    """
     outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     made = Binder(script, "me", lambda: len(script.asked) < most, outcomes.put, threads=1)
     made.bind(POD, "n1")
+    if ends:
+        made.close()
+    found = outcomes.get(timeout=10)
     made.close()
-    return outcomes.get_nowait()
+    return found
 
 
 def on(node: str, by: str = "me", uid: str = "uid-p") -> dict[str, Any]:
@@ -108,6 +117,30 @@ def test_what_became_of_a_pod_is_found_out(steps, outcome):
 
     assert bound(script) == outcome
     assert not script.steps
+
+
+def test_an_api_that_cannot_for_long_keeps_nobody_waiting(monkeypatch):
+    monkeypatch.setattr(binder, "INSIST_SECONDS", 0.05)
+    ailing = Refused("a webhook fails", status=500)
+    # Reading it works: it is not bound.
+    script = Script(*[ailing] * 999)
+    monkeypatch.setattr(script, "get", lambda *_, **__: on(""))
+    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    made = Binder(script, "me", lambda: True, outcomes.put, threads=1)
+
+    made.bind(POD, "n1")
+
+    assert outcomes.get(timeout=10) == Outcome(POD, error="a webhook fails")
+    assert len(script.asked) > 1
+    made.close()
+
+
+def test_who_ends_tries_once_what_it_was_asked_for(monkeypatch):
+    monkeypatch.setattr(binder, "INSIST_SECONDS", 600.0)
+    script = Script(*[LOST] * 999)
+    monkeypatch.setattr(script, "get", lambda *_, **__: on("n1"))
+
+    assert bound(script, ends=True) == Outcome(POD, "n1", ours=True)
 
 
 @pytest.mark.parametrize("most", [0, 1])

@@ -82,8 +82,9 @@ def test_who_could_not_be_bound_is_tried_again_after_longer_and_longer():
     queue, now, waits = filled(pod("p")), 0.0, []
     for _ in range(8):
         (taken,) = queue.take(1)
-        queue.remove(taken.uid) if not waits else None
-        queue.put_back(taken, "refused", now)
+        queue.lend(taken.uid)
+        assert taken.uid not in queue
+        assert queue.put_back(taken, "refused", now) == (not waits)
         queue.wake(now)  # a change elsewhere does not hurry it
         assert not queue.has_ready
         pause = queue.due(now)
@@ -92,6 +93,18 @@ def test_who_could_not_be_bound_is_tried_again_after_longer_and_longer():
         assert queue.due(now) is None
 
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+
+
+def test_who_is_gone_while_it_was_lent_begins_anew():
+    queue = filled(pod("p"))
+    (taken,) = queue.take(1)
+    queue.put_back(taken, "refused", 0.0)
+    queue.lend(taken.uid)
+
+    queue.remove(taken.uid)
+
+    assert queue.put_back(taken, "refused", 0.0)
+    assert queue.due(0.0) == 1.0
 
 
 def test_the_wait_of_one_that_is_gone_is_forgotten():
