@@ -26,6 +26,8 @@ _PROC = Path("/proc")
 _MODULES = Path("/lib/modules")
 _LISTEN, _UNCONNECTED = "0A", "07"
 _CONTROLLERS = ("cpu", "memory", "pids")
+# What each kind of node has and the kinds before it have not.
+_MARKS = {"k3s": Path("/etc/rancher/k3s/token"), "k3s-agent": Path("/etc/rancher/k3s/agent-token")}
 
 PREFLIGHT: Mapping[str, Any] = {
     "argument_spec": {
@@ -39,7 +41,7 @@ PREFLIGHT: Mapping[str, Any] = {
                 "protocol": {"type": "str", "choices": ["tcp", "udp"], "default": "tcp"},
             },
         },
-        "address": {"type": "str", "required": True},
+        "address": {"type": "str", "default": ""},
         "interface": {"type": "str", "default": ""},
         "now": {"type": "float"},
     }
@@ -80,8 +82,11 @@ def check(options: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, obj
     Raises:
         CapabilityError: with everything that is against it, in one line.
     """
+    if os.geteuid():
+        raise CapabilityError("it was asked by a user who is not root (ansible_become)")
     ports = [Port(int(each["port"]), each.get("protocol") or "tcp") for each in options["ports"]]
     problems = [
+        *_another(options["unit"]),
         *_lacking(_PROC),
         *_misplaced(options["address"], options["interface"]),
         *taken(ports, options["unit"], _PROC),
@@ -90,6 +95,13 @@ def check(options: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, obj
     if problems:
         raise CapabilityError("; ".join(problems))
     return {"changed": False, "cpu": os.cpu_count() or 1, "memory": _memory(_PROC)}
+
+
+def _another(unit: str) -> Iterable[str]:
+    """Yield what another kind of node it is already, if it is one."""
+    there = next((name for name, mark in _MARKS.items() if mark.exists()), unit)
+    if there != unit:
+        yield f"it has the service {there}, and would have {unit} beside it: reset it first"
 
 
 def _memory(proc: Path) -> int:
@@ -121,6 +133,8 @@ def _is_module(name: str, modules: Path) -> bool:
 def _misplaced(address: str, interface: str) -> Iterable[str]:
     if interface and not Path("/sys/class/net", interface).exists():
         yield f"there is no network card {interface}"
+    if not address:
+        return
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:

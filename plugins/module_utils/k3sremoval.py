@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import podgroups, rtnl, services, syscalls
+from . import mounting, podgroups, rtnl, services, syscalls
 from .cgroups import Group, group
 from .errors import DisturbanceError
 from .netlink import NETLINK_ROUTE, Socket
@@ -29,7 +29,8 @@ _PATIENCE = 10.0
 _LINKS = re.compile(r"cni0|flannel[.-].*|kube-ipvs0|veth[0-9a-f]{8}")
 _RULES = re.compile(r"KUBE-|CNI-|CNI:|flannel", re.IGNORECASE)
 _NAMESPACES = "/run/netns/cni-"
-_SETTINGS = "/proc/sys/"
+# Settings of the machine's for which files of a node's own stand in.
+_SETTINGS, _STANDING_IN = "/proc/sys/", "k3s/tunables/"
 # In these systemd bounds pods; those below go with them.
 _SLICES = re.compile(rf"(\S+-)?{podgroups.TOP}\.slice")
 _RUN = ("/run/k3s", "/run/flannel")
@@ -54,6 +55,19 @@ RESET: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Mount:
+    """Something that is mounted.
+
+    Attributes:
+        path: where.
+        root: what of its file system is there.
+    """
+
+    path: str
+    root: str
+
+
+@dataclass(frozen=True, slots=True)
 class Places:
     """Where K3s was told to be on this node."""
 
@@ -63,12 +77,17 @@ class Places:
     kubelet_dir: str
     link: str
 
-    def holds(self, path: str) -> bool:
-        """Return whether a path is below what goes with K3s, or stands in for a setting."""
-        return any(
-            path == each or path.startswith(f"{each}/")
-            for each in (*_FOLDERS, self.data_dir, self.kubelet_dir)
-        ) or path.startswith((_NAMESPACES, _SETTINGS))
+    def holds(self, mount: Mount) -> bool:
+        """Return whether something is mounted in what goes with K3s, or stands in for a setting."""
+        path = mount.path
+        return (
+            any(
+                path == each or path.startswith(f"{each}/")
+                for each in (*_FOLDERS, self.data_dir, self.kubelet_dir)
+            )
+            or path.startswith(_NAMESPACES)
+            or (path.startswith(_SETTINGS) and f"/{_STANDING_IN}" in mount.root)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,14 +217,15 @@ def _stop(name: str) -> None:
 
 
 def _mounts(places: Places) -> Iterator[Step]:
-    for path in reversed([each for each in _mounted() if places.holds(each)]):
+    for path in [each.path for each in reversed(_mounted()) if places.holds(each)]:
         yield Step(f"unmount {path}", lambda path=path: _unmount(path))  # type: ignore[misc]
 
 
-def _mounted() -> list[str]:
-    """Return where something is mounted, in the order in which that was done."""
-    lines = (_PROC / "self" / "mounts").read_text().splitlines()
-    return [line.split(" ")[1].replace("\\040", " ") for line in lines]
+def _mounted() -> list[Mount]:
+    """Return what is mounted, in the order in which that was done."""
+    lines = (_PROC / "self" / "mountinfo").read_text().splitlines()
+    fields = (line.split(" ") for line in lines)
+    return [Mount(mounting.plain(each[4]), mounting.plain(each[3])) for each in fields]
 
 
 def _unmount(path: str) -> None:
@@ -294,7 +314,7 @@ def _hollow(places: Places) -> Iterator[Step]:
 
 def _clear(folder: Path) -> None:
     """Remove a folder, unless something is still mounted in it."""
-    if mounted := sorted(each for each in _mounted() if each.startswith(f"{folder}/")):
+    if mounted := sorted(each.path for each in _mounted() if each.path.startswith(f"{folder}/")):
         raise OSError(f"{mounted[0]} is still mounted")
     if folder.is_symlink() or not folder.is_dir():
         folder.unlink()

@@ -13,8 +13,8 @@ version_added: 0.1.0
 author: The pkgctl authors (@pkgctl)
 description:
   - Looks for what would keep K3s from running here, and fails with all of it in one line. That is
-    control groups and the overlay file system, memory, the node's address, ports that others have,
-    and a clock that is off.
+    a user who is not root, a service of K3s for another kind of node, control groups and the
+    overlay file system, memory, the node's address, ports that others have, a clock that is off.
   - It changes nothing.
 attributes:
   check_mode:
@@ -25,7 +25,7 @@ attributes:
     support: none
 options:
   unit:
-    description: The service that may have the ports already.
+    description: The service that may be there and have the ports already, C(k3s) or C(k3s-agent).
     type: str
     required: true
   ports:
@@ -44,9 +44,9 @@ options:
         choices: [tcp, udp]
         default: tcp
   address:
-    description: The address that the node has to have.
+    description: The address that the node has to have; any will do if empty.
     type: str
-    required: true
+    default: ""
   interface:
     description: The network card that it has to have; any will do if empty.
     type: str

@@ -167,12 +167,22 @@ def asking(kubeconfig: Path) -> Iterator[list[float]]:
         api.close()
 
 
+def test_a_node_is_taken_out_and_forgotten_while_the_first_server_is_down(lab: Lab):
+    lab.said("perturb", f"node={FIRST}", "health=crashed", "--name", "gone", "--lease", "none")
+    try:
+        assert soon(lambda: lab.attempt("get", "nodes").returncode == 0)
+        assert lab.said("cluster", "reset", "--node", AGENT) == f"changed: {AGENT}"
+        assert set(lab.nodes()) == set(SERVERS)
+    finally:
+        lab.said("heal", "gone")
+
+    assert soon(lambda: lab.ready() == set(SERVERS))
+
+
 def test_a_reset_takes_it_off_all_of_them(lab: Lab):
-    nodes = (*SERVERS, AGENT)
+    assert lab.said("cluster", "reset") == f"changed: {', '.join(SERVERS)}"
 
-    assert lab.said("cluster", "reset") == f"changed: {', '.join(nodes)}"
-
-    assert [lab.on(node, LEFT) for node in nodes] == [""] * 4
+    assert [lab.on(node, LEFT) for node in (*SERVERS, AGENT)] == [""] * 4
     assert lab.groups_of_pods() == []
     assert not (lab.place.run / "k3s").exists()
 

@@ -106,6 +106,37 @@ def _own_name():
         return file.read().strip()
 
 
+@pytest.mark.parametrize(
+    ("marks", "kind"),
+    [
+        ((), ""),
+        (("agent-token",), "k3s-agent"),
+        (("token",), "k3s"),
+        (("agent-token", "token"), "k3s"),
+    ],
+)
+def test_a_node_does_not_become_one_of_another_kind(tmp_path, monkeypatch, marks, kind):
+    for mark in marks:
+        (tmp_path / mark).touch()
+    places = {"k3s": tmp_path / "token", "k3s-agent": tmp_path / "agent-token"}
+    monkeypatch.setattr(k3schecks, "_MARKS", places)
+
+    for unit in ("k3s", "k3s-agent"):
+        said = " ".join(k3schecks._another(unit))
+        assert said == "" if kind in ("", unit) else said.startswith(f"it has the service {kind},")
+
+
+def test_any_address_will_do_if_none_is_asked_for():
+    assert k3schecks.check(asked(address="", interface=""))["changed"] is False
+
+
+def test_who_is_not_root_is_told_of_becoming_root(monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    with pytest.raises(errors.CapabilityError, match="not root"):
+        k3schecks.check(asked())
+
+
 def test_what_is_no_address_is_said():
     with pytest.raises(errors.CapabilityError, match="cannot be a node's address"):
         k3schecks.check(asked(address="nowhere.example.invalid"))

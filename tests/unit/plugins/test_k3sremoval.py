@@ -11,7 +11,7 @@ import pytest
 from plugins.module_utils import k3sremoval
 from plugins.module_utils.cgroups import Group
 from plugins.module_utils.hierarchies import Hierarchies
-from plugins.module_utils.k3sremoval import Places, family, without_rules
+from plugins.module_utils.k3sremoval import Mount, Places, family, without_rules
 
 PLACES = Places("/opt/bin", "", "/var/lib/rancher/k3s", "/var/lib/kubelet", "/usr/local/bin/k3s")
 SHIM = "/var/lib/rancher/k3s/data/abc/bin/containerd-shim-runc-v2"
@@ -69,20 +69,39 @@ def test_whoever_asks_is_never_found():
 
 
 @pytest.mark.parametrize(
-    ("path", "held"),
+    ("path", "root", "held"),
     [
-        ("/var/lib/kubelet/pods/x/volumes", True),
-        ("/run/k3s", True),
-        ("/run/netns/cni-0a", True),
-        ("/var/lib/kubelet2", False),
-        ("/run/netns/mine", False),
-        ("/proc/sys/kernel/panic", True),
-        ("/proc/sys", False),
-        ("/", False),
+        ("/var/lib/kubelet/pods/x/volumes", "/", True),
+        ("/run/k3s", "/", True),
+        ("/run/netns/cni-0a", "net:[1]", True),
+        ("/var/lib/kubelet2", "/", False),
+        ("/run/netns/mine", "net:[2]", False),
+        ("/proc/sys/kernel/panic", "/k3s/tunables/kernel.panic", True),
+        ("/proc/sys/kernel/panic", "/run/k3s/tunables/kernel.panic//deleted", True),
+        ("/proc/sys/fs/binfmt_misc", "/", False),
+        ("/proc/sys/kernel/panic", "/sys/kernel/panic", False),
+        ("/proc/sys", "/", False),
+        ("/", "/", False),
     ],
 )
-def test_mounts_below_its_folders_are_its_own(path, held):
-    assert PLACES.holds(path) is held
+def test_mounts_below_its_folders_are_its_own(path, root, held):
+    assert PLACES.holds(Mount(path, root)) is held
+
+
+def test_what_is_mounted_is_read_with_what_of_it_is_there(tmp_path, monkeypatch):
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "mountinfo").write_text(
+        "1 0 8:1 / / rw - ext4 /dev/a rw\n"
+        "2 1 0:5 /k3s/tunables/x /proc/sys/x rw shared:3 - tmpfs none rw\n"
+        "3 1 0:6 / /a\\040b rw - tmpfs none rw\n"
+    )
+    monkeypatch.setattr(k3sremoval, "_PROC", tmp_path)
+
+    assert k3sremoval._mounted() == [
+        Mount("/", "/"),
+        Mount("/proc/sys/x", "/k3s/tunables/x"),
+        Mount("/a b", "/"),
+    ]
 
 
 def test_rules_of_others_stay():
