@@ -40,11 +40,18 @@ class VirtioDisk:
 
     def block(self) -> str:
         """Return what the kernel calls the disk, such as ``vdc``; nothing if it is not there."""
-        likely = Path(self.by_id or f"{BY_ID}{self.serial}").resolve().name
+        likely = self._linked()
         if self._has_serial(likely):
             return likely
         known = sorted((self.sysfs / "block").glob("vd*"))
         return next((each.name for each in known if self._has_serial(each.name)), "")
+
+    def _linked(self) -> str:
+        try:
+            # Not resolve(): it fails if udev removes the link after it has seen it.
+            return Path(self.by_id or f"{BY_ID}{self.serial}").readlink().name
+        except OSError:
+            return ""
 
     def _has_serial(self, block: str) -> bool:
         try:

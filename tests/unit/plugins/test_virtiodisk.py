@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pytest
 
 from ansible_collections.pkgctl.testbed.plugins.module_utils import blockdisk
@@ -68,6 +71,29 @@ def machine(tmp_path):
 def test_a_disk_is_found_by_its_serial_whatever_the_kernel_calls_it(machine):
     assert machine.disk().block() == "vde"
     assert machine.disk("vdx").block() == ""
+
+
+@pytest.mark.parametrize("named", ["../../vde", "../../vda"])
+def test_udevs_link_is_only_a_hint(machine, tmp_path, named):
+    link = tmp_path / "virtio-vdc"
+    link.symlink_to(named)
+
+    assert VirtioDisk("vdc", machine.folder, machine.sysfs, by_id=str(link)).block() == "vde"
+
+
+def test_udev_may_remove_its_link_while_it_is_read(machine, tmp_path, monkeypatch):
+    def remove_first(path, **options):
+        if Path(path) == link:
+            link.unlink()
+        return read(path, **options)
+
+    read = os.readlink
+    link = tmp_path / "virtio-vdc"
+    link.symlink_to("../../vde")
+    monkeypatch.setattr(os, "readlink", remove_first)
+
+    assert VirtioDisk("vdc", machine.folder, machine.sysfs, by_id=str(link)).block() == "vde"
+    assert not link.is_symlink()
 
 
 def test_where_a_disk_was_is_remembered_while_it_is_away(machine):
