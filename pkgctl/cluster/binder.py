@@ -6,23 +6,23 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
 from pkgctl.cluster.client import Api, Withheld
 from pkgctl.cluster.pods import ANNOTATION, Pod
+from pkgctl.cluster.refusals import STARTING_SECONDS, may_pass
 from pkgctl.errors import ClusterError, Refused
 
 THREADS = 4
 BOUND_BY = f"{ANNOTATION}bound-by"
 ANSWER_SECONDS = 10.0
-# How long a binding is sent again that the API cannot take now; then others have their turn.
-INSIST_SECONDS = 15.0
+# How long a binding is sent again that the API does not take now, and then how long the pod is
+# looked at if even that is refused; then others have their turn.
+INSIST_SECONDS = STARTING_SECONDS
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
-# The pod is bound, is no more, or is being deleted: it has to be looked at.
-_TO_LOOK_AT = (HTTPStatus.CONFLICT, HTTPStatus.NOT_FOUND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Outcome:
         ours: whether it is there because we said so.
         error: why it is not bound, in words.
         gone: whether there is no such pod any more.
-        void: whether it was left undone, for we may not act any more.
+        void: whether it was left to the next term, for we may not act any more or are to end.
     """
 
     pod: Pod
@@ -50,8 +50,8 @@ class Binder:
     """Sends bindings, and says what became of each.
 
     It asks ``may_act`` at the last moment before every request. One whose answer is missing is sent
-    again, for the API binds a pod once only and says so the second time; then the pod is read to
-    see where it is. So it is where no try succeeds for long.
+    again, for the API binds a pod once only and says so the second time. Whatever it says in the
+    end, a pod is not taken for unbound before it was read to see where it is.
     """
 
     def __init__(
@@ -86,9 +86,11 @@ class Binder:
         """Have a pod bound to a node; returns at once."""
         self._tasks.put(lambda: self._tell(self._bind(pod, node)))
 
-    def evict(self, victim: Pod, failed: Callable[[str], None]) -> None:
-        """Have a pod evicted; ``failed`` is called with the reason if it cannot be."""
-        self._tasks.put(lambda: self._evict(victim, failed))
+    def evict(
+        self, victim: Pod, granted: Callable[[], None], failed: Callable[[str], None]
+    ) -> None:
+        """Have a pod evicted; one of the two is called, ``failed`` with the reason."""
+        self._tasks.put(lambda: self._evict(victim, granted, failed))
 
     def close(self) -> None:
         """Try once what was asked for, as far as we may still act, and end the threads."""
@@ -112,41 +114,45 @@ class Binder:
                 return Outcome(pod, node, ours=True)
             except Withheld:
                 break
-            except Refused as error:
-                if error.status in _TO_LOOK_AT:
-                    return self._look(pod, str(error))
-                if not _is_passing(error):
-                    return Outcome(pod, error=str(error))
-                said = str(error)
             except ClusterError as error:
-                said = str(error)  # it may be bound or not; the next try tells
-            if self._closing.is_set() or time.monotonic() > end:
-                return self._look(pod, said)
-            time.sleep(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE)
+                said = error  # it may be bound or not; the next try tells, or a look
+            if self._closing.is_set() or not may_pass(said) or time.monotonic() > end:
+                return self._look(pod, str(said))
+            pause = self._rest(pause)
         return Outcome(pod, void=True)
 
     def _look(self, pod: Pod, error: str) -> Outcome:
         """Return where a pod is that could not be bound."""
+        pause, end = _FIRST_PAUSE, time.monotonic() + INSIST_SECONDS
         while self._may_act():
             try:
-                raw = self._api.get(_path(pod), within=ANSWER_SECONDS)
+                return self._found(pod, self._api.get(_path(pod), within=ANSWER_SECONDS), error)
             except Refused as refusal:
-                gone = refusal.status == HTTPStatus.NOT_FOUND
-                return Outcome(pod, error=str(refusal), gone=gone)
+                if not may_pass(refusal) or time.monotonic() > end:
+                    gone = refusal.status == HTTPStatus.NOT_FOUND
+                    return Outcome(pod, error=str(refusal), gone=gone)
             except ClusterError:
-                time.sleep(_FIRST_PAUSE)
-                continue
-            if raw["metadata"]["uid"] != pod.uid:
-                return Outcome(pod, gone=True)
-            node = raw["spec"].get("nodeName", "")
-            by = (raw["metadata"].get("annotations") or {}).get(BOUND_BY)
-            if not node:
-                return Outcome(pod, error=error)
-            return Outcome(pod, node, ours=by == self._holder)
+                pass  # if nobody answers for long we may not act any more
+            if self._closing.is_set():
+                break
+            pause = self._rest(pause)
         return Outcome(pod, void=True)
 
-    def _evict(self, victim: Pod, failed: Callable[[str], None]) -> None:
+    def _found(self, pod: Pod, raw: Mapping[str, Any], error: str) -> Outcome:
+        if raw["metadata"]["uid"] != pod.uid:
+            return Outcome(pod, gone=True)
+        node = raw["spec"].get("nodeName", "")
+        by = (raw["metadata"].get("annotations") or {}).get(BOUND_BY)
+        return Outcome(pod, node, ours=by == self._holder) if node else Outcome(pod, error=error)
+
+    def _rest(self, pause: float) -> float:
+        """Wait, unless it is to end, and return the next pause."""
+        self._closing.wait(pause)
+        return min(2 * pause, _LONGEST_PAUSE)
+
+    def _evict(
+        self, victim: Pod, granted: Callable[[], None], failed: Callable[[str], None]
+    ) -> None:
         body = {
             "apiVersion": "policy/v1",
             "kind": "Eviction",
@@ -160,6 +166,8 @@ class Binder:
             return
         except ClusterError as error:
             failed(str(error))
+        else:
+            granted()
 
 
 def _path(pod: Pod) -> str:
@@ -179,9 +187,3 @@ def _binding(pod: Pod, node: str, holder: str) -> dict[str, Any]:
         },
         "target": {"apiVersion": "v1", "kind": "Node", "name": node},
     }
-
-
-def _is_passing(error: Refused) -> bool:
-    return error.status >= HTTPStatus.INTERNAL_SERVER_ERROR or (
-        error.status == HTTPStatus.TOO_MANY_REQUESTS
-    )

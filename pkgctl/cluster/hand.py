@@ -17,6 +17,7 @@ from typing import Any
 
 from pkgctl.cluster import podbodies
 from pkgctl.cluster.client import Api
+from pkgctl.cluster.refusals import Patience, is_ailing, may_pass
 from pkgctl.errors import ClusterError, Refused
 
 THREADS = 4
@@ -24,7 +25,7 @@ PATIENCE_SECONDS = 180.0  # a busy machine takes more than a minute to have its 
 ANSWER_SECONDS = 10.0
 EVICTION_SECONDS = 5.0
 _PAUSE = 0.5
-_NO_ACCOUNT = "serviceaccount"  # the namespace is so new that it has none yet
+_NO_ACCOUNT = "looking up service account"  # the namespace is so new that it has none yet
 
 Act = Callable[[], None]
 Failed = Callable[[ClusterError], None]
@@ -113,13 +114,13 @@ class Hand:
 
     def _insist(self, act: Callable[[], Any]) -> Any:
         """Do something until it is answered."""
-        end = time.monotonic() + self._patience
+        end, barred = time.monotonic() + self._patience, Patience()
         while True:
             try:
                 return act()
             except ClusterError as error:
                 is_over = time.monotonic() > end or self._closing.is_set()
-                if is_over or (isinstance(error, Refused) and not _passes(error)):
+                if is_over or not _passes(error, barred):
                     raise
             self._closing.wait(_PAUSE)
 
@@ -127,7 +128,7 @@ class Hand:
         try:
             return self._api.post(self._pods, body, within=ANSWER_SECONDS)
         except Refused as error:
-            if error.status != HTTPStatus.CONFLICT:
+            if is_ailing(error):
                 raise
             return self._made_before(body["metadata"], error)
 
@@ -135,12 +136,17 @@ class Hand:
         """Return the pod that is there, if it is this one: a lost answer may have been a yes.
 
         Raises:
-            Refused: if it is another.
-            ClusterError: if another is on its way out, so that it can be tried again.
+            Refused: if it is another or there is none, or if it may not be looked at.
+            ClusterError: if another is on its way out or has just gone, so that it can be tried
+                again.
         """
         try:
             there = self._api.get(f"{self._pods}/{meta['name']}", within=ANSWER_SECONDS)
         except Refused as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            if refusal.status != HTTPStatus.CONFLICT:
+                raise refusal from error
             raise ClusterError(str(error)) from error
         known = there["metadata"].get("annotations") or {}
         if known.get(podbodies.TOKEN) == meta["annotations"][podbodies.TOKEN]:
@@ -154,7 +160,7 @@ class Hand:
             body = podbodies.binding(name, uid, node)
             self._api.post(f"{self._pods}/{name}/binding", body, within=ANSWER_SECONDS)
         except Refused as error:
-            if error.status != HTTPStatus.CONFLICT:
+            if is_ailing(error):
                 raise
             there = self._api.get(f"{self._pods}/{name}", within=ANSWER_SECONDS)
             if there["metadata"]["uid"] != uid or there["spec"].get("nodeName") != node:
@@ -168,11 +174,6 @@ class Hand:
                 raise
 
 
-def _passes(error: Refused) -> bool:
+def _passes(error: ClusterError, barred: Patience) -> bool:
     """Whether the same may be granted a moment later."""
-    young = error.status == HTTPStatus.FORBIDDEN and _NO_ACCOUNT in str(error)
-    return (
-        young
-        or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        or (error.status == HTTPStatus.TOO_MANY_REQUESTS)
-    )
+    return _NO_ACCOUNT in str(error) or (may_pass(error) and not barred.runs_out(error))

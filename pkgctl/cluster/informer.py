@@ -15,14 +15,14 @@ from http import HTTPStatus
 from typing import Any, Generic, TypeVar
 
 from pkgctl.cluster.client import Api, Stream
+from pkgctl.cluster.refusals import BARRED, STARTING_SECONDS, Patience
 from pkgctl.errors import ClusterError, Refused
 
 PAGE = 1000
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0
 WATCH_SECONDS = 55.0
-PATIENCE_SECONDS = 10.0
 # Who asks may not, or there is no such list.
-_FINAL = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
+_FINAL = (*BARRED, HTTPStatus.NOT_FOUND)
 
 Key = tuple[str, str]  # namespace, which is empty for what has none, and name
 T = TypeVar("T")
@@ -55,7 +55,7 @@ class Informer(Generic[T]):
         query: Mapping[str, Any] | None = None,
         settled: Callable[[], None] | None = None,
         failed: Callable[[ClusterError], None] | None = None,
-        patience: float = PATIENCE_SECONDS,
+        patience: float = STARTING_SECONDS,
     ) -> None:
         """Prepare it; ``start`` starts it.
 
@@ -67,15 +67,14 @@ class Informer(Generic[T]):
             query: selectors.
             settled: called once, when the list has been read and told for the first time.
             failed: called with an error that asking again does not help, which ends the informer.
-            patience: seconds for which being refused may pass. A server that has just started
-                refuses what it allows a moment later.
+            patience: seconds for which being refused may pass, as long as the list was not read.
         """
         self.objects: dict[Key, T] = {}
         self.synced = threading.Event()
         self._api, self._path, self._query = api, path, dict(query or {})
         self._read, self._tell = read, tell
         self._settled, self._failed = settled, failed
-        self._patience, self._refused = patience, 0.0
+        self._patience = Patience(patience, statuses=_FINAL)
         self._uids: dict[Key, str] = {}
         self._version = ""
         self._stopped = threading.Event()
@@ -110,12 +109,10 @@ class Informer(Generic[T]):
 
     def _after(self, error: ClusterError, pause: float) -> float:
         """Wait, unless the list is to be read again at once; return the pause after the next."""
-        status = error.status if isinstance(error, Refused) else 0
-        if status == HTTPStatus.GONE:
+        if isinstance(error, Refused) and error.status == HTTPStatus.GONE:
             self._version = ""
             return pause
-        self._refused = self._refused + pause if status in _FINAL else 0.0
-        if self._refused > self._patience and not self.synced.is_set():
+        if self._patience.runs_out(error) and not self.synced.is_set():
             self._give_up(error)
         self._stopped.wait(pause)
         return min(2 * pause, LONGEST_PAUSE)

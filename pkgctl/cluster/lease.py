@@ -25,12 +25,11 @@ from typing import Any
 
 from pkgctl.cluster.client import Api
 from pkgctl.cluster.fuse import Fuse
+from pkgctl.cluster.refusals import BARRED, Patience
 from pkgctl.errors import ClusterError, Refused
 
 SECONDS = 15.0
 LOOK_AGAIN = 2.0
-PATIENCE_SECONDS = 10.0
-_FINAL = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND)
 _ON_ITS_WAY = 0.5
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
 
@@ -102,7 +101,7 @@ class Lease:
         self._list = _LEASES.format(namespace=namespace)
         self._mine: dict[str, Any] = {}
         self._until = -1.0
-        self._answered, self._refused = False, 0.0
+        self._answered, self._patience = False, Patience(now=now)
         self._let_go = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -125,10 +124,8 @@ class Lease:
                 self._answered = True
                 news = seen.holder if seen is not None else ""
                 news = news and f"waiting: {news} has the lease {self._namespace}/{self._name}"
-            except Refused as error:
-                news = self._explain(error)
             except ClusterError as error:
-                news = str(error)
+                news = self._explain(error)
             if self.held():
                 return True
             if news not in ("", told):
@@ -202,23 +199,21 @@ class Lease:
         if self._fuse is not None:
             self._fuse.burn_until(asked + self._seconds * 9 / 10)
 
-    def _explain(self, error: Refused) -> str:
-        """Return what to say of a refusal; raise it if waiting cannot help.
-
-        A server that has just started refuses what it allows a moment later.
-        """
-        if error.status == HTTPStatus.CONFLICT:
+    def _explain(self, error: ClusterError) -> str:
+        """Return what to say of an error; raise it if waiting cannot help."""
+        is_final = self._patience.runs_out(error)
+        status = error.status if isinstance(error, Refused) else 0
+        if status == HTTPStatus.CONFLICT:
             return ""
-        if self._answered or error.status not in _FINAL:
+        if self._answered or status not in (*BARRED, HTTPStatus.NOT_FOUND):
             return str(error)
-        if error.status == HTTPStatus.NOT_FOUND:
+        if status == HTTPStatus.NOT_FOUND:
             raise Refused(
                 f"there is no namespace {self._namespace}; make what the scheduler needs by: "
                 "pkgctl cluster manifests | kubectl apply -f -",
-                status=error.status,
+                status=status,
             ) from error
-        self._refused += LOOK_AGAIN
-        if self._refused > PATIENCE_SECONDS:
+        if is_final:
             raise error
         return ""
 

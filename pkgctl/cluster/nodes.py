@@ -12,11 +12,12 @@ from pkgctl.nodeside import nodestatus
 from pkgctl.scheduling.resources import NOTHING, Resources
 
 SITE_LABELS = ("topology.kubernetes.io/zone", "pkgctl.dev/site")
-# What a node may use now, which a layer lowers without its kubelet being told.
+# What a node may use now, which a layer lowers without its kubelet being told. Who asks for them
+# has them counted like any other resource, as the kubelet does when it admits the pod.
 MILLICORES, MEMORY = nodestatus.RESOURCES
 UNSCHEDULABLE = "node.kubernetes.io/unschedulable"
 FORBIDDING = ("NoSchedule", "NoExecute")
-_NOT_SCARCE = ("cpu", "memory", "ephemeral-storage", "pods", MILLICORES, MEMORY)
+_NOT_SCARCE = ("cpu", "memory", "ephemeral-storage", "pods")
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,11 +27,12 @@ from pkgctl.cluster.binder import THREADS, Binder, Outcome
 from pkgctl.cluster.client import Api
 from pkgctl.cluster.events import Recorder
 from pkgctl.cluster.fuse import Fuse
-from pkgctl.cluster.informer import PATIENCE_SECONDS, Change, Informer
+from pkgctl.cluster.informer import Change, Informer
 from pkgctl.cluster.lease import SECONDS, Lease
 from pkgctl.cluster.nodes import Node
 from pkgctl.cluster.pods import Pod
 from pkgctl.cluster.queue import Queue
+from pkgctl.cluster.refusals import STARTING_SECONDS
 from pkgctl.cluster.selectors import Allowed
 from pkgctl.cluster.snapshot import Links, Snapshot
 from pkgctl.errors import ClusterError, nearest
@@ -129,7 +130,7 @@ class PodScheduler:
 
     def _serve(self, lease: Lease, recorder: Recorder) -> None:
         # Who could list pods once will be able to again, whatever a server says that just started.
-        patience = math.inf if self._has_served else PATIENCE_SECONDS
+        patience = math.inf if self._has_served else STARTING_SECONDS
         term = self._term = Term(self._api, self._options, lease, recorder, self._say, patience)
         try:
             if not self._stop.is_set():
@@ -164,7 +165,7 @@ class Term:
         lease: Lease,
         recorder: Recorder,
         say: Callable[[str], None],
-        patience: float = PATIENCE_SECONDS,
+        patience: float = STARTING_SECONDS,
     ) -> None:
         """Prepare it; ``run`` begins."""
         self._patience = patience
@@ -427,8 +428,9 @@ class Term:
         for victim in (there[name] for name in names):
             if victim.uid not in self._evicting:
                 self._evicting.add(victim.uid)
-                self._binder.evict(victim, self._later(partial(self._not_evicted, victim, pod)))
-                self._recorder.preempted(victim, pod, node)
+                granted = partial(self._recorder.preempted, victim, pod, node)
+                failed = self._later(partial(self._not_evicted, victim, pod))
+                self._binder.evict(victim, granted, failed)
 
     def _not_evicted(self, victim: Pod, pod: Pod, error: str) -> None:
         """Try again later: whether a pod may be evicted can change without a sign."""

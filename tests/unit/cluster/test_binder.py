@@ -16,6 +16,8 @@ from tests.unit.cluster.objects import raw_pod
 POD = pods.read(raw_pod("p"))
 LOST = ClusterError("no answer")
 TAKEN = Refused("is already assigned", status=409)
+BARRED = Refused("forbidden", status=403)
+INVALID = Refused("is invalid", status=422)
 
 
 class Script:
@@ -98,7 +100,13 @@ def test_a_binding_names_the_very_pod_its_node_and_who_says_so():
             [Refused("gone", status=404), Refused("gone", status=404)],
             Outcome(POD, error="gone", gone=True),
         ),
-        ([Refused("forbidden", status=403)], Outcome(POD, error="forbidden")),
+        ([Refused("who are you", status=401), BARRED, {}], Outcome(POD, "n1", ours=True)),
+        ([LOST, BARRED, TAKEN, on("n1")], Outcome(POD, "n1", ours=True)),
+        ([LOST, INVALID, on("n1")], Outcome(POD, "n1", ours=True)),
+        ([TAKEN, BARRED, on("n1")], Outcome(POD, "n1", ours=True)),
+        ([TAKEN, Refused("starting", status=503), on("n1")], Outcome(POD, "n1", ours=True)),
+        ([INVALID, on("")], Outcome(POD, error="is invalid")),
+        ([TAKEN, INVALID], Outcome(POD, error="is invalid")),
     ],
     ids=[
         "an answer is missing and it was not done",
@@ -109,7 +117,13 @@ def test_a_binding_names_the_very_pod_its_node_and_who_says_so():
         "it is being deleted",
         "it is another of that name",
         "it is gone",
-        "it is not allowed",
+        "a server that starts knows nobody yet",
+        "it was done and the server starts anew",
+        "it was done and then it is refused for good",
+        "a server that starts does not even let us look",
+        "a server that starts cannot even let us look",
+        "it is refused for good",
+        "even a look is refused for good",
     ],
 )
 def test_what_became_of_a_pod_is_found_out(steps, outcome):
@@ -119,20 +133,26 @@ def test_what_became_of_a_pod_is_found_out(steps, outcome):
     assert not script.steps
 
 
-def test_an_api_that_cannot_for_long_keeps_nobody_waiting(monkeypatch):
+@pytest.mark.parametrize("refusal", [Refused("a webhook fails", status=500), BARRED])
+def test_an_api_that_refuses_for_long_keeps_nobody_waiting(monkeypatch, refusal):
     monkeypatch.setattr(binder, "INSIST_SECONDS", 0.05)
-    ailing = Refused("a webhook fails", status=500)
     # Reading it works: it is not bound.
-    script = Script(*[ailing] * 999)
+    script = Script(*[refusal] * 999)
     monkeypatch.setattr(script, "get", lambda *_, **__: on(""))
     outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
     made = Binder(script, "me", lambda: True, outcomes.put, threads=1)
 
     made.bind(POD, "n1")
 
-    assert outcomes.get(timeout=10) == Outcome(POD, error="a webhook fails")
+    assert outcomes.get(timeout=10) == Outcome(POD, error=str(refusal))
     assert len(script.asked) > 1
     made.close()
+
+
+def test_who_may_neither_bind_nor_look_is_told_in_the_end(monkeypatch):
+    monkeypatch.setattr(binder, "INSIST_SECONDS", 0.05)
+
+    assert bound(Script(*[BARRED] * 999), most=999) == Outcome(POD, error="forbidden")
 
 
 def test_who_ends_tries_once_what_it_was_asked_for(monkeypatch):
@@ -143,6 +163,15 @@ def test_who_ends_tries_once_what_it_was_asked_for(monkeypatch):
     assert bound(script, ends=True) == Outcome(POD, "n1", ours=True)
 
 
+@pytest.mark.parametrize("answer", [LOST, BARRED])
+def test_who_ends_and_cannot_find_out_leaves_it_to_the_next_term(monkeypatch, answer):
+    monkeypatch.setattr(binder, "INSIST_SECONDS", 600.0)
+    script = Script(*[answer] * 99)
+
+    assert bound(script, ends=True) == Outcome(POD, void=True)
+    assert len(script.asked) < 9
+
+
 @pytest.mark.parametrize("most", [0, 1])
 def test_nothing_is_sent_any_more_when_we_may_not_act(most):
     script = Script(LOST, {})
@@ -151,15 +180,15 @@ def test_nothing_is_sent_any_more_when_we_may_not_act(most):
     assert len(script.asked) == most
 
 
-def test_an_eviction_is_of_the_very_pod_and_its_failure_is_told():
-    script, failures = Script({}, Refused("a budget keeps it", status=429)), list[str]()
+def test_an_eviction_is_of_the_very_pod_and_what_became_of_it_is_told():
+    script, told = Script({}, Refused("a budget keeps it", status=429)), list[str]()
     made = Binder(script, "me", lambda: True, lambda _: None, threads=1)
 
-    made.evict(POD, failures.append)
-    made.evict(POD, failures.append)
+    for _ in range(2):
+        made.evict(POD, lambda: told.append("granted"), told.append)
     made.close()
 
     path, body = script.asked[0]
     assert path.endswith("/pods/p/eviction")
     assert body["deleteOptions"] == {"preconditions": {"uid": "uid-p"}}
-    assert failures == ["a budget keeps it"]
+    assert told == ["granted", "a budget keeps it"]

@@ -12,6 +12,7 @@ import pytest
 
 from pkgctl.cluster import hand
 from pkgctl.cluster.podbodies import TOKEN
+from pkgctl.cluster.refusals import Patience
 from pkgctl.errors import ClusterError, Refused
 
 PODS = "/api/v1/namespaces/pkgctl-lab/pods"
@@ -172,10 +173,64 @@ def test_a_pod_that_is_on_another_node_is_no_success(api, does):
 
 
 def test_what_is_refused_is_not_asked_again(api, does):
-    api.answers["POST "] = [Refused("forbidden: exceeded quota", status=403)]
+    api.answers["POST "] = [Refused("the pod is invalid", status=422)]
 
-    assert bring(does, pod()) == "forbidden: exceeded quota"
-    assert api.asked == ["POST "]
+    assert bring(does, pod()) == "the pod is invalid"
+    assert api.asked.count("POST ") == 1
+
+
+@pytest.mark.parametrize("what", ["POST ", "POST /web-0/binding"])
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_server_that_has_just_started_and_knows_nobody_yet_is_waited_for(api, does, what, status):
+    api.answers[what] = [Refused("you may not", status=status)] * 3
+
+    assert bring(does, pod()) == ""
+    assert api.asked.count(what) == 4
+
+
+@pytest.mark.parametrize("account", ["mallory", "system:serviceaccount:lab:mallory"])
+def test_who_may_not_is_told_in_the_end(api, does, monkeypatch, account):
+    monkeypatch.setattr(hand, "Patience", lambda: Patience(0.05))
+    refusal = f'pods is forbidden: User "{account}" cannot create resource "pods"'
+    api.answers["POST "] = [Refused(refusal, status=403)] * 999
+
+    assert bring(does, pod()) == refusal
+    assert api.asked.count("POST ") > 1
+
+
+@pytest.mark.parametrize(
+    ("what", "refusal"),
+    [
+        ("POST ", Refused("exceeded quota", status=403)),
+        ("POST /web-0/binding", Refused("you may not", status=403)),
+    ],
+    ids=["its own pod fills the quota", "the server starts anew"],
+)
+def test_a_yes_that_was_lost_is_found_although_a_no_comes_after_it(
+    api, does, monkeypatch, what, refusal
+):
+    act, said = api._post, []
+
+    def post(path: str, body: Any) -> Any:
+        if path != PODS + what.removeprefix("POST ").rstrip():
+            return act(path, body)
+        if said:
+            raise refusal
+        said.append(act(path, body))
+        raise ClusterError("the API server does not answer")
+
+    monkeypatch.setattr(api, "_post", post)
+
+    assert bring(does, pod()) == ""
+    assert api.pods["web-0"]["spec"] == {"nodeName": "edge-1"}
+    assert api.asked.count(what) == 2
+
+
+def test_a_server_that_starts_and_does_not_let_us_look_is_asked_again(api, does):
+    api.lost["POST /web-0/binding"] = 1
+    api.answers["GET /web-0"] = [Refused("you may not", status=403)] * 2
+
+    assert bring(does, pod()) == ""
 
 
 def test_what_is_gone_already_is_deleted(api, does):

@@ -205,6 +205,15 @@ def test_who_may_not_is_told(store, clock, status):
         acquire(lease(store, clock, "one"), clock, 60)
 
 
+def test_a_server_that_goes_again_while_it_starts_is_waited_for(store, clock):
+    one = lease(store, clock, "one")
+    for _ in range(3):
+        store.broken = Refused("not yet", status=403)
+        assert acquire(one, clock, 10) == (False, [])
+        store.broken = ClusterError("nobody there")
+        assert acquire(one, clock, 10) == (False, ["nobody there"])
+
+
 def test_a_server_that_ails_from_the_start_is_waited_for(store, clock):
     store.broken = Refused("starting", status=503)
 

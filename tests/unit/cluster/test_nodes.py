@@ -34,7 +34,13 @@ def test_what_a_layer_left_of_it_counts_and_never_more_than_its_kubelet_says():
 
     assert nodes.read(lowered).allocatable == Resources(0.5, 2**30)
     assert nodes.read(raised).allocatable.millicores == 4000
-    assert not nodes.read(lowered).scarce
+
+
+def test_what_a_layer_left_is_offered_in_its_units_to_who_asks_for_it():
+    node = nodes.read(raw_node(cpu="4", **{nodes.MILLICORES: "4k", nodes.MEMORY: "1073741824"}))
+
+    assert dict(node.scarce) == {nodes.MILLICORES: 4000, nodes.MEMORY: 2**30}
+    assert not nodes.read(raw_node()).scarce
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from pkgctl.cluster import nodes
 from pkgctl.cluster.binder import BOUND_BY
 from pkgctl.cluster.client import Withheld
 from pkgctl.cluster.scheduler import Options, Term
@@ -32,6 +33,7 @@ class World:
         self.bindings: list[tuple[str, str]] = []
         self.evictions: list[str] = []
         self.before_binding: Callable[[str], None] = lambda _: None
+        self.before_eviction: Callable[[str], None] = lambda _: None
 
     def put(self, path: str, raw: dict[str, Any], kind: str = "MODIFIED") -> None:
         with self.lock:
@@ -68,6 +70,8 @@ class World:
             raise Withheld
         if act == "eviction":
             self.evictions.append(name)
+            self.before_eviction(name)
+            self.drop(PODS, name)
             return
         self.before_binding(name)
         with self.lock:
@@ -246,7 +250,7 @@ def test_a_pod_that_another_bound_meanwhile_is_where_the_other_put_it(world, run
 
 def test_a_pod_that_cannot_be_bound_gives_its_room_back_and_is_tried_again(world, run):
     world.put(NODES, raw_node("a", cpu="1"))
-    refusals = iter([Refused("a webhook says no", status=403)])
+    refusals = iter([Refused("a webhook says no", status=400)])
 
     def refuse(name: str) -> None:
         if name == "p" and (refusal := next(refusals, None)):
@@ -348,6 +352,47 @@ def test_a_policy_that_chooses_a_node_that_is_out_is_not_followed(world, run):
     until(lambda: running.notes.failures("p"))
     assert running.notes.failures("p") == ["its policy chose a, where it may not run"]
     assert world.bindings == []
+
+
+class Displaces:
+    """Puts a pod on the first node if it is empty, else has all others evicted."""
+
+    def place(self, queue: Any, view: Any, rng: Any) -> Any:
+        from pkgctl.scheduling.decision import Place, Preempt
+
+        name, there = view.nodes[0].name, tuple(each.id for each in view.nodes[0].jobs)
+        return [Preempt(job.id, name, there) if there else Place(job.id, name) for job in queue]
+
+
+def test_who_is_evicted_has_an_event_of_it_once_that_is_granted(world, run):
+    world.put(NODES, raw_node("a"))
+    world.put(PODS, pod("low", nodeName="a"))
+    world.put(PODS, pod("high", priority=1))
+    refusals = iter([Refused("a budget keeps it", status=429)])
+
+    def refuse(_name: str) -> None:
+        if refusal := next(refusals, None):
+            raise refusal
+
+    world.before_eviction = refuse
+    running = run(policy="tests.unit.cluster.test_scheduler:Displaces")
+    until(lambda: world.node_of("high") == "a")
+    preempted = ("Preempted", "low", "high")
+    until(lambda: preempted in running.notes.all)
+
+    assert world.evictions == ["low", "low"]
+    assert running.notes.all.count(preempted) == 1
+
+
+def test_a_pod_asks_for_what_a_layer_left_as_kube_scheduler_would_have_it(world, run):
+    world.put(NODES, raw_node("a", **{nodes.MILLICORES: "4k"}))
+    asking = pod("p", cpu="300m")
+    asking["spec"]["containers"][0]["resources"]["requests"][nodes.MILLICORES] = "300"
+    world.put(PODS, asking)
+
+    run()
+
+    until(lambda: world.node_of("p") == "a")
 
 
 def test_a_reason_is_told_again_only_when_it_is_another(world, run):

@@ -143,6 +143,26 @@ def test_scarce_resources_are_counted_with_who_has_them():
     assert dict(made.allowed(scarce("p", "2")).why) == {"lack lab/thing": 3}
 
 
+def asking(name, millicores):
+    asked = container("100m")
+    asked["resources"]["requests"][nodes.MILLICORES] = millicores
+    return pods.read(raw_pod(name, asked))
+
+
+def test_what_a_layer_leaves_is_had_by_who_asks_for_it_as_far_as_the_node_publishes_it():
+    made = Snapshot()
+    made.set_node(node("a", **{nodes.MILLICORES: "1k", nodes.MEMORY: "1Gi"}))
+    made.set_node(node("b"))
+
+    assert made.allowed(asking("p", "600")).nodes == {"a"}
+    made.put(asking("q", "600"), "a")
+    assert made.allowed(asking("p", "400")).nodes == {"a"}
+    assert dict(made.allowed(asking("p", "401")).why) == {f"lack {nodes.MILLICORES}": 2}
+
+    made.set_node(node("a", **{nodes.MILLICORES: "900", nodes.MEMORY: "1Gi"}))
+    assert made.allowed(asking("p", "400")).nodes == set()
+
+
 def test_a_port_is_free_where_nobody_has_it_on_that_address():
     def listening(name, **port):
         return pods.read(raw_pod(name, container("1", ports=[{"hostPort": 80, **port}])))
