@@ -42,9 +42,6 @@ def cluster() -> None:
     """
 
 
-cluster.add_command(bundle)
-
-
 for _command in (bundle, install, status, kubeconfig, upgrade, reset):
     cluster.add_command(_command)
 

@@ -2,9 +2,9 @@
 """The way from this machine to the API of a cluster on local nodes, which have a network apart.
 
 One process for a testbed: it listens on a port of this machine's loopback, and passes each
-connection on to the API inside the network of the cluster's first server; if that is down or does
-not answer, of the next. So what goes to the API from outside crosses no link, and no disturbance
-locks its user out. It ends with the testbed.
+connection on to the API inside the network of the cluster's first server; if that is down, is not
+ready or does not answer, of the next. So what goes to the API from outside crosses no link, and no
+disturbance locks its user out. It ends with the testbed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import select
 import socket
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from pkgctl.nodeside import errors as node_errors
 
 HOST = "127.0.0.1"
 SOCKET = "gateway.sock"
+SERVICE = "k3s"
 _FILE = "gateway.json"
 _CHUNK = 1 << 16
 _GRACE = 5.0
@@ -48,7 +49,11 @@ def ensure(paths: Paths, nodes: Sequence[str], port: int) -> str:
     """
     place = paths.agent / SOCKET
     servers = [
-        {"namespace": str(paths.namespaces(each) / "net"), "directory": str(paths.node(each))}
+        {
+            "node": each,
+            "namespace": str(paths.namespaces(each) / "net"),
+            "directory": str(paths.node(each)),
+        }
         for each in nodes
     ]
     wanted = {"servers": servers, "port": port}
@@ -100,6 +105,7 @@ class Gateway:
     def __init__(self, folder: Path, control: socket.socket) -> None:
         """Listen on this machine; later it is in the nodes' networks."""
         self._file = folder / "agent" / _FILE
+        self._agent = folder / channel.AGENT
         self._control = control
         self._facts = json.loads(self._file.read_text())
         self._listener = _listen(self._facts["listens"])
@@ -132,11 +138,30 @@ class Gateway:
         await asyncio.gather(_copy(reader, there[1]), _copy(there[0], writer))
 
     async def _far(self) -> socket.socket | None:
-        """Return a connection to the first server that answers; those that are up come first."""
-        for server in sorted(self._facts["servers"], key=_is_down):
+        """Return a connection to the first server that answers; those that are well come first."""
+        servers = self._facts["servers"]
+        ready = await asyncio.to_thread(ready_nodes, self._agent) if len(servers) > 1 else set()
+        for server in in_order(servers, ready):
             with contextlib.suppress(OSError, node_errors.KernelError):
                 return await _connected(server["namespace"], self._facts["port"])
         return None
+
+
+def ready_nodes(agent: Path) -> set[str]:
+    """Return the nodes whose service has said that it is ready; none if nobody knows."""
+    try:
+        units = channel.call(agent, "unit-list")["units"]
+    except node_errors.AgentError:
+        return set()
+    return {each["node"] for each in units if each["name"] == SERVICE and each["ready"]}
+
+
+def in_order(
+    servers: Sequence[Mapping[str, str]], ready: Collection[str]
+) -> list[Mapping[str, str]]:
+    """Return servers in the order in which they are asked."""
+    # One that is starting takes connections too.
+    return sorted(servers, key=lambda each: (_is_down(each), each["node"] not in ready))
 
 
 def _is_down(server: Mapping[str, str]) -> bool:

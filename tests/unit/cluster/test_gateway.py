@@ -160,13 +160,39 @@ def test_who_does_not_answer_is_passed_over(place, far, empty):
     assert asked(address, b"abc") == b"cba"
 
 
-def test_a_node_that_is_not_up_is_asked_last(tmp_path):
-    servers = [{"directory": str(tmp_path / each)} for each in ("paused", "up", "new")]
+def test_a_node_that_is_not_up_is_asked_last_and_one_that_is_not_ready_before_it(tmp_path):
+    nodes = ("paused", "up", "new")
+    servers = [{"node": each, "directory": str(tmp_path / each)} for each in nodes]
     for each in ("paused", "up"):
         (tmp_path / each).mkdir()
     layers.save(tmp_path / "paused" / "health.json", {"layer": {"health": "paused"}})
     layers.save(tmp_path / "up" / "health.json", {"layer": {"loss": "1%"}})
 
-    found = sorted(servers, key=gateway._is_down)
+    def asked_for(*ready):
+        return [each["node"] for each in gateway.in_order(servers, ready)]
 
-    assert [Path(each["directory"]).name for each in found] == ["up", "new", "paused"]
+    assert asked_for() == asked_for("up", "new") == ["up", "new", "paused"]
+    assert asked_for("paused", "new") == ["new", "up", "paused"]
+
+
+def test_the_agent_knows_who_is_ready(tmp_path):
+    units = [
+        {"node": "a", "name": "k3s", "ready": True},
+        {"node": "b", "name": "k3s", "ready": False},
+        {"node": "c", "name": "pkgctl-node-reporter", "ready": True},
+    ]
+    assert gateway.ready_nodes(tmp_path / "agent.sock") == set()
+
+    def answer():
+        near, _ = listener.accept()
+        with near:
+            assert channel.decode(near.makefile("rb").readline())["op"] == "unit-list"
+            near.sendall(channel.encode({"ok": True, "units": units}))
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "agent.sock"))
+        listener.listen()
+        teller = threading.Thread(target=answer)
+        teller.start()
+        assert gateway.ready_nodes(tmp_path / "agent.sock") == {"a"}
+        teller.join()
