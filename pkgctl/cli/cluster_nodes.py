@@ -45,7 +45,8 @@ def _installs(command: _Command) -> _Command:
         "words",
         multiple=True,
         metavar="VARIABLE=VALUE",
-        help="A variable of the roles, such as k3s_patience=900; may be given more than once.",
+        help="A variable of the roles, such as k3s_left_out=[traefik]; @FILE is what a file says."
+        " It is remembered until it is given again. May be given more than once.",
     )
     return _changes(wanted(words(command)))
 
@@ -184,7 +185,7 @@ def _play(
     output: str,
 ) -> None:
     """Bring a release to the nodes, by a function of installing, and show what that changed."""
-    given = pairs(words, "variable=value", "k3s_patience=900")
+    given = pairs(words, "variable=value", "k3s_patience=900", may_be_empty=True)
     play = by(_place(testbed), bundle, given, _tell, dry_run=dry_run)
     show_changes(play, output, dry_run=dry_run)
 

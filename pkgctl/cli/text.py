@@ -29,7 +29,9 @@ def output_option(command: Command) -> Command:
     )(command)
 
 
-def pairs(texts: Sequence[str], form: str, example: str, option: str = "") -> dict[str, str]:
+def pairs(
+    texts: Sequence[str], form: str, example: str, option: str = "", *, may_be_empty: bool = False
+) -> dict[str, str]:
     """Return what texts such as ``key=value`` say.
 
     Args:
@@ -37,6 +39,7 @@ def pairs(texts: Sequence[str], form: str, example: str, option: str = "") -> di
         form: what each should be, such as ``word=value``.
         example: one that is.
         option: the option that takes them; arguments have none.
+        may_be_empty: whether nothing is a value too.
 
     Raises:
         SpecError: if one is no such pair, or says again what another has said.
@@ -44,7 +47,7 @@ def pairs(texts: Sequence[str], form: str, example: str, option: str = "") -> di
     found: dict[str, str] = {}
     for text in texts:
         key, equals, value = text.partition("=")
-        if not (key and equals and value):
+        if not (key and equals and (value or may_be_empty)):
             place = f"{option} " if option else ""
             raise SpecError(f"{place}{text!r} is no {form}; write one such as {example}")
         if key in found:

@@ -26,12 +26,17 @@ from pkgctl.remote.places import Places
 
 API_PORT = 6443
 _PATIENCE = 2.0  # seconds that one of several servers may take to answer
-# What goes with the testbed: secrets that were drawn, and the administrator's kubeconfig.
-_FOLDER, _KUBECONFIG = "k3s", "kubeconfig"
-# Variables that are lists or mappings, written as YAML.
+# What goes with the cluster: secrets that were drawn, the administrator's kubeconfig, and what it
+# was made with, so that it is upgraded, or made again, with the same.
+_FOLDER, _KUBECONFIG, _VARIABLES = "k3s", "kubeconfig", "variables.json"
+# Variables that are lists or mappings, written as YAML; those that name files on this machine.
 _STRUCTURED = ("extra_images", "extra_manifests", "k3s_left_out", "k3s_node_labels")
+_FILES = ("extra_images", "extra_manifests")
+# Variables that hold for one play alone.
+_FLEETING = ("airgap_dir", "k3s_at_once", "k3s_patience", "k3s_version")
 # Variables that are secrets, and the files from which they are taken.
 _SECRETS = {"token": "token", "agent_token": "agent-token"}
+_HAS_SECRETS = "registries_config_yaml"
 Told = Callable[[str], None]
 
 
@@ -72,7 +77,8 @@ def install(
         paths: the testbed.
         bundle: the folder of a locked release.
         variables: what the roles are told besides, as texts; those that are lists or mappings
-            as YAML.
+            as YAML, and ``@`` with a file's name for its content. They are remembered for later
+            plays; an empty text forgets one.
         told: hears what is done.
         dry_run: only say what would change.
 
@@ -134,16 +140,31 @@ def _play(
     for variable in variables.keys() & _SECRETS.keys():
         file = paths.run / _FOLDER / _SECRETS[variable]
         raise SpecError(f"{variable} would show in the process list; write it into {file} instead")
-    given = {key: _read_value(key, text) for key, text in variables.items()}
+    if not variables.get(_HAS_SECRETS, "@").startswith("@"):
+        raise SpecError(f"{_HAS_SECRETS} would show in the process list; give it as @FILE")
+    kept = paths.run / _FOLDER / _VARIABLES
+    read = {key: _read_value(key, text) for key, text in variables.items()}
+    given = {key: each for key, each in {**_recalled(kept), **read}.items() if each != ""}
+    lasting = {key: each for key, each in given.items() if key not in _FLEETING}
     # What experiments run in pods; it is in no registry.
     given["extra_images"] = [str(runtime.image().archive), *given.get("extra_images", ())]
     given["airgap_dir"] = str(bundle.absolute())
-    return playbook.play(name, given, testbed=paths.name, told=told, check=dry_run)
+    play = playbook.play(name, given, testbed=paths.name, told=told, check=dry_run)
+    if not dry_run:
+        write_private(kept, json.dumps(lasting))
+    return play
+
+
+def _recalled(kept: Path) -> dict[str, Any]:
+    """Return the variables of the play before."""
+    return dict(json.loads(kept.read_text())) if kept.exists() else {}
 
 
 def _read_value(key: str, text: str) -> Any:
     """Return what a variable is told, which may be no text; one word stands for a list of it."""
-    if key not in _STRUCTURED:
+    if text.startswith("@"):
+        text = _content(text[1:])
+    if not text or key not in _STRUCTURED:
         return text
     try:
         value = yaml.safe_load(text)
@@ -151,11 +172,20 @@ def _read_value(key: str, text: str) -> Any:
         raise SpecError(f"{key} is no YAML: {text}") from error
     wanted: type = dict if key == "k3s_node_labels" else list
     if wanted is list and isinstance(value, str):
-        return [value]
+        value = [value]
+    if key in _FILES and isinstance(value, list):
+        return [str(Path(str(each)).absolute()) for each in value]
     if not isinstance(value, wanted):
         example = "{zone: north}" if wanted is dict else "[a, b]"
         raise SpecError(f"{key} is not as it should be; write it such as {key}={example}")
     return value
+
+
+def _content(name: str) -> str:
+    try:
+        return Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError("cannot be read", file=name) from error
 
 
 # The way to its API.

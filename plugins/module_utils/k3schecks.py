@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import hierarchies
+from . import hierarchies, k3ssettings
 from .errors import CapabilityError
 
 # K3s asks for 512 MiB in its documentation; a machine that is sold as that has a little less.
 LEAST_MEMORY = 450 << 20
 # Certificates are of no use to a node that lives before they were made. What it hears of the
-# controller's time is past by as long as it was on its way.
-MOST_BEHIND, MOST_AHEAD = 5.0, 60.0
+# controller's time is past by as long as it was on its way: minutes to a machine that is emulated.
+MOST_BEHIND, MOST_AHEAD = 5.0, 300.0
 _PROC = Path("/proc")
 _MODULES = Path("/lib/modules")
 _LISTEN, _UNCONNECTED = "0A", "07"
@@ -41,6 +41,7 @@ PREFLIGHT: Mapping[str, Any] = {
                 "protocol": {"type": "str", "choices": ["tcp", "udp"], "default": "tcp"},
             },
         },
+        "data_dir": {"type": "path"},
         "address": {"type": "str", "default": ""},
         "interface": {"type": "str", "default": ""},
         "now": {"type": "float"},
@@ -87,6 +88,7 @@ def check(options: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, obj
     ports = [Port(int(each["port"]), each.get("protocol") or "tcp") for each in options["ports"]]
     problems = [
         *_another(options["unit"]),
+        *_elsewhere(options["data_dir"]),
         *_lacking(_PROC),
         *_misplaced(options["address"], options["interface"]),
         *taken(ports, options["unit"], _PROC),
@@ -102,6 +104,13 @@ def _another(unit: str) -> Iterable[str]:
     there = next((name for name, mark in _MARKS.items() if mark.exists()), unit)
     if there != unit:
         yield f"it has the service {there}, and would have {unit} beside it: reset it first"
+
+
+def _elsewhere(data_dir: str | None) -> Iterable[str]:
+    """Yield where K3s has its state already, if that is not where it would be looked for."""
+    there = k3ssettings.data_dir()
+    if data_dir and there not in ("", data_dir):
+        yield f"it has K3s in {there}, and would have it in {data_dir}: set k3s_data_dir, or reset"
 
 
 def _memory(proc: Path) -> int:

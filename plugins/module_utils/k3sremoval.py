@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Taking K3s off a node, with all that it and its containers left in the kernel and on disks.
 
-What is to go is found by looking, so that a removal that was cut short is simply done again.
+What is to go is found by looking, so that a removal that was cut short is simply done again: what
+tells where the rest is goes last.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from . import mounting, podgroups, rtnl, services, syscalls
+from . import k3ssettings, mounting, podgroups, rtnl, services, syscalls
 from .cgroups import Group, group
 from .errors import DisturbanceError
 from .netlink import NETLINK_ROUTE, Socket
@@ -35,7 +36,10 @@ _SETTINGS, _STANDING_IN = "/proc/sys/", "k3s/tunables/"
 _SLICES = re.compile(rf"(\S+-)?{podgroups.TOP}\.slice")
 _RUN = ("/run/k3s", "/run/flannel")
 # Wherever kubelet was told to be, plugins for devices find it in its usual place.
-_FOLDERS = (*_RUN, "/var/lib/cni", "/var/lib/kubelet", "/etc/rancher/k3s", "/etc/rancher/node")
+_FOLDERS = (
+    *(*_RUN, "/var/lib/cni", "/var/lib/kubelet", "/var/log/pods", "/var/log/containers"),
+    *("/etc/rancher/node", "/etc/rancher/k3s"),
+)
 # What is above its own, if it was made for that and holds nothing else.
 _ABOVE = re.compile(r".*/(rancher|k3s|k3s/bin)|/usr/libexec/kubernetes(/.*)?")
 # Where Kubernetes makes a folder for plugins of volumes, whether there are any or not.
@@ -61,10 +65,12 @@ class Mount:
     Attributes:
         path: where.
         root: what of its file system is there.
+        on_itself: whether it shows no more than what it is mounted on, as kubelet's own folder.
     """
 
     path: str
     root: str
+    on_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,14 +83,18 @@ class Places:
     kubelet_dir: str
     link: str
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Its own folders; each may be a link to another, or a disk of its own."""
+        return tuple(dict.fromkeys((self.data_dir, self.kubelet_dir, *_FOLDERS)))
+
     def holds(self, mount: Mount) -> bool:
         """Return whether something is mounted in what goes with K3s, or stands in for a setting."""
         path = mount.path
+        folders = {*self.folders, *map(os.path.realpath, self.folders)}
         return (
-            any(
-                path == each or path.startswith(f"{each}/")
-                for each in (*_FOLDERS, self.data_dir, self.kubelet_dir)
-            )
+            any(path.startswith(f"{each}/") for each in folders)
+            or (path in folders and mount.on_itself)
             or path.startswith(_NAMESPACES)
             or (path.startswith(_SETTINGS) and f"/{_STANDING_IN}" in mount.root)
         )
@@ -104,7 +114,7 @@ def remove(options: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, ob
     Raises:
         DisturbanceError: in one line, with what would not go.
     """
-    places = Places(**{key: str(options[key]) for key in RESET["argument_spec"]})
+    places = _found({key: str(options[key]) for key in RESET["argument_spec"]})
     done: list[str] = []
     # Each kind is looked for when those before it are gone: a mount may be held by a process.
     for find in (_processes, _groups, _mounts, _namespaces, _links, _rules, _files, _hollow):
@@ -113,6 +123,23 @@ def remove(options: Mapping[str, Any], *, dry_run: bool = False) -> dict[str, ob
                 _take(step)
             done.append(step.what)
     return {"changed": bool(done), "actions": done}
+
+
+def _found(told: Mapping[str, str]) -> Places:
+    """Return where K3s is on this node; what its settings and its link do not say was told."""
+    link = Path(told["link"])
+    program = link.parent / _target(link)
+    return Places(
+        bin_dir=str(program.parent) if program.name.startswith("k3s-v") else told["bin_dir"],
+        cgroup=told["cgroup"],
+        data_dir=k3ssettings.data_dir() or told["data_dir"],
+        kubelet_dir=k3ssettings.kubelet_dir() or told["kubelet_dir"],
+        link=told["link"],
+    )
+
+
+def _target(path: Path) -> str:
+    return str(path.readlink()) if path.is_symlink() else ""
 
 
 def _take(step: Step) -> None:
@@ -224,8 +251,17 @@ def _mounts(places: Places) -> Iterator[Step]:
 def _mounted() -> list[Mount]:
     """Return what is mounted, in the order in which that was done."""
     lines = (_PROC / "self" / "mountinfo").read_text().splitlines()
-    fields = (line.split(" ") for line in lines)
-    return [Mount(mounting.plain(each[4]), mounting.plain(each[3])) for each in fields]
+    fields = [[mounting.plain(word) for word in line.split(" ")] for line in lines]
+    known = {each[0]: each for each in fields}
+    return [Mount(each[4], each[3], _is_on_itself(each, known.get(each[1]))) for each in fields]
+
+
+def _is_on_itself(mount: Sequence[str], below: Sequence[str] | None) -> bool:
+    """Return whether a mount shows the very folder of the one below that it hides."""
+    if below is None or mount[2] != below[2]:
+        return False
+    hidden = os.path.join(below[3], os.path.relpath(mount[4], below[4]))  # noqa: PTH118
+    return os.path.normpath(hidden) == mount[3]
 
 
 def _unmount(path: str) -> None:
@@ -283,38 +319,50 @@ def _tool(name: str, places: Places) -> str | None:
 
 
 def _files(places: Places) -> Iterator[Step]:
-    for folder in dict.fromkeys((*_FOLDERS, places.data_dir, places.kubelet_dir)):
-        if os.path.lexists(folder):
-            yield Step(f"remove {folder}", lambda folder=folder: _clear(Path(folder)))  # type: ignore[misc]
+    disks = _disks(places)
+    for folder in map(Path, places.folders):
+        stays = folder.is_dir() and (folder.is_symlink() or str(folder) in disks)
+        for path in _content(folder) if stays else [folder]:
+            if os.path.lexists(path):
+                yield Step(f"remove {path}", lambda path=path: _clear(path))  # type: ignore[misc]
     for path in _programs(places):
         yield Step(f"remove {path}", path.unlink)
 
 
+def _disks(places: Places) -> set[str]:
+    """Return where somebody has mounted something that stays."""
+    return {each.path for each in _mounted() if not places.holds(each)}
+
+
+def _content(folder: Path) -> list[Path]:
+    """Return what is in a folder that is a disk, or a link."""
+    return sorted(each for each in folder.iterdir() if each.name != "lost+found")
+
+
 def _programs(places: Places) -> Iterable[Path]:
     """Return the links to K3s, and what the bundle put where programs are."""
-    link = Path(places.link)
-    for name in _LINKED:
-        path = link.with_name(name)
-        target = str(path.readlink()) if path.is_symlink() else ""
-        if Path(target).name.startswith("k3s"):
-            yield path
     folder = Path(places.bin_dir)
     yield from sorted(folder.glob("k3s-v*"))
     yield from sorted(folder.glob(".k3s-bundle*"))
+    links = [Path(places.link).with_name(name) for name in _LINKED]
+    yield from (path for path in links if Path(_target(path)).name.startswith("k3s"))
 
 
 def _hollow(places: Places) -> Iterator[Step]:
     """Yield the empty folders that were made for what was removed."""
-    own = [Path(each) for each in (*_FOLDERS, places.data_dir, places.kubelet_dir)]
-    above = [Path(places.bin_dir), *(each.parent for each in own), _PLUGINS, *_PLUGINS.parents]
+    disks = _disks(places)
+    own = [Path(places.bin_dir), *map(Path, places.folders)]
+    above = [own[0], *(each.parent for each in own), _PLUGINS, *_PLUGINS.parents]
     for folder in above:
-        if _ABOVE.fullmatch(str(folder)) and folder.is_dir() and not any(folder.iterdir()):
+        made = _ABOVE.fullmatch(str(folder)) and str(folder) not in disks
+        if made and folder.is_dir() and not any(folder.iterdir()):
             yield Step(f"remove {folder}", folder.rmdir)
 
 
 def _clear(folder: Path) -> None:
-    """Remove a folder, unless something is still mounted in it."""
-    if mounted := sorted(each.path for each in _mounted() if each.path.startswith(f"{folder}/")):
+    """Remove a file, or a folder unless something is still mounted in it."""
+    place = Path(os.path.realpath(folder.parent), folder.name)
+    if mounted := sorted(each.path for each in _mounted() if each.path.startswith(f"{place}/")):
         raise OSError(f"{mounted[0]} is still mounted")
     if folder.is_symlink() or not folder.is_dir():
         folder.unlink()

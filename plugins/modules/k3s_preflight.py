@@ -43,6 +43,9 @@ options:
         type: str
         choices: [tcp, udp]
         default: tcp
+  data_dir:
+    description: Where K3s will have its state; any will do if left out.
+    type: path
   address:
     description: The address that the node has to have; any will do if empty.
     type: str

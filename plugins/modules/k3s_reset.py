@@ -15,7 +15,9 @@ description:
   - Ends K3s and its containers, and removes what they left. That is mounts, network namespaces,
     links, control groups of pods, rules of iptables, files and folders. The service itself is taken
     away beforehand, with M(pkgctl.testbed.unit).
-  - What is to go is found by looking, so a second call changes nothing.
+  - What is to go is found by looking, so a second call changes nothing. Where K3s is its own
+    settings say, and the options where these are gone.
+  - A folder of it that is a disk of its own, or a link, is emptied and stays.
   - Nothing below another mount is removed; if something is still mounted it fails, and says what.
 attributes:
   check_mode:

@@ -7,6 +7,7 @@ that `pkgctl cluster bundle` made, the oldest first, with a colon between them.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -51,6 +52,7 @@ spec:
 # All that K3s or a container could have left on a node.
 LEFT = r"""
 ls -d /etc/rancher /var/lib/rancher /var/lib/kubelet /var/lib/cni /run/k3s /run/flannel \
+  /var/log/pods /var/log/containers \
   /run/pkgctl/disks/k3s /usr/local/bin/k3s /run/netns/cni-* 2>/dev/null
 ip -o link show | grep -E 'cni0|flannel|veth' || true
 grep -E 'k3s|kubelet|netns/cni|/proc/sys/' /proc/self/mounts || true
@@ -200,7 +202,8 @@ class Lab:
         """Have a pod on each of some nodes, and wait until they run."""
         for node in nodes:
             self.kubectl("apply", "-f", "-", given=pod(node))
-        self.kubectl("wait", "--for=condition=Ready", "pod", "--all", "--timeout=90s")
+        wait = ("wait", "--for=condition=Ready", "pod", "--all", "--timeout=90s")
+        assert soon(lambda: self.kubectl(*wait))
 
     def pods(self) -> dict[str, tuple[str, str, int, str]]:
         """Return each pod's address, and its container's id, restarts and start."""
@@ -247,13 +250,14 @@ def environment(testbed: str) -> dict[str, str]:
 
 
 def soon(true: Callable[[], object], patience: float = PATIENCE) -> bool:
-    """Return whether something comes true."""
+    """Return whether something comes true; a command in it may fail until patience ends."""
     end = time.monotonic() + patience
-    while not true():
-        if time.monotonic() > end:
-            return False
+    while time.monotonic() < end:
+        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
+            if true():
+                return True
         time.sleep(0.2)
-    return True
+    return bool(true())
 
 
 def settings() -> list[str]:

@@ -23,18 +23,19 @@ PLAY = """
   tasks:
     - ansible.builtin.import_role: {name: k3s_node, tasks_from: forget}
       when: forgets | default(false) | bool
-    - ansible.builtin.debug: {msg: "{{ k3s_token }} {{ k3s_agent_token }}"}
+    - ansible.builtin.import_role: {name: k3s_node, tasks_from: secrets}
       when: not forgets | default(false) | bool
 """
 
 
-def play(folder: Path, *words: str) -> None:
-    """Play what is in a folder, which has its inventory beside other things."""
+def play(folder: Path, *words: str) -> str:
+    """Play what is in a folder, beside its inventory and other things, and return its words."""
     hosts, playbook = folder / "hosts.yml", folder / "play.yml"
     hosts.write_text(HOSTS)
     playbook.write_text(PLAY)
     done = ansible(playbook, hosts, *words)
     assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def ansible(playbook: str | Path, inventory: Path, *words: str) -> subprocess.CompletedProcess[str]:
@@ -58,6 +59,11 @@ def test_secrets_have_a_folder_of_their_own_beside_the_inventory_and_alone_go_ag
     play(tmp_path)
     assert {each.name for each in folder.iterdir()} == {"token", "agent-token"}
     assert {each.stat().st_mode & 0o777 for each in folder.iterdir()} == {0o600}
+    assert folder.stat().st_mode & 0o777 == 0o700
+    drawn = {each.read_text() for each in folder.iterdir()}
+    assert len(drawn) == 2 and all(len(each.strip()) == 48 for each in drawn)
+    play(tmp_path)
+    assert {each.read_text() for each in folder.iterdir()} == drawn
 
     (folder / "own").touch()
     play(tmp_path, "-e", "forgets=true")
@@ -72,6 +78,24 @@ def test_secrets_have_a_folder_of_their_own_beside_the_inventory_and_alone_go_ag
     play(tmp_path, "-e", "forgets=true")
     assert not folder.parent.exists()
     assert (tmp_path / "play.yml").exists()
+
+
+def test_an_empty_file_is_no_secret_and_what_was_given_is_not_drawn(tmp_path):
+    folder = tmp_path / ".k3s" / "hosts.yml"
+    folder.mkdir(parents=True)
+    (folder / "token").touch()  # of a run that was killed
+
+    said = play(tmp_path, "-e", "agent_token=given", "--diff", "-vv")
+
+    assert [each.name for each in folder.iterdir()] == ["token"]
+    token = (folder / "token").read_text().strip()
+    assert len(token) == 48 and token not in said
+
+
+def test_the_folder_is_there_though_both_secrets_are_given(tmp_path):
+    play(tmp_path, "-e", "token=given", "-e", "agent_token=given")
+
+    assert list((tmp_path / ".k3s" / "hosts.yml").iterdir()) == []
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ done
 """
 # All on a node that K3s or a container could have left there, and what is there in any case.
 THERE = r"""
+ls -d /var/log/pods /var/log/containers 2>/dev/null
 ls -d /run/k3s /run/flannel /run/netns/* /run/systemd/transient/* 2>/dev/null
 find /etc /opt /root /usr /var -xdev \
     -path /var/lib/pkgctl -prune -o -path /var/log -prune -o -path /var/lib/systemd -prune \
@@ -117,7 +118,7 @@ class Cluster:
 
     def address(self, node: str) -> str:
         """Return the address of the pod on a node, once it is ready."""
-        self.kubectl("wait", "--for=condition=Ready", "pod", f"web-{node}", "--timeout=600s")
+        self.kubectl("wait", "--for=condition=Ready", "pod", f"web-{node}", "--timeout=1500s")
         return str(self.pod(node)["podIP"])
 
     def fetched(self, node: str, other: str) -> str:
@@ -148,7 +149,7 @@ class Cluster:
 
 def _there(bed: Bed, node: str) -> set[str]:
     """Return what is on a node, a line each."""
-    return set(bed.ssh(node, THERE, timeout=300).splitlines())
+    return set(bed.ssh(node, THERE, timeout=PATIENCE).splitlines())
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from click.testing import CliRunner
 from pkgctl import playbook
 from pkgctl.cli import cli
 from pkgctl.cluster import gateway, installing, runtime
-from pkgctl.errors import ClusterError, SpecError
+from pkgctl.errors import ClusterError, PlayError, SpecError
 from pkgctl.local import paths
 
 KEPT = {
@@ -115,7 +116,10 @@ def test_an_installation_plays_the_playbook_with_the_bundle(testbed, played, bun
     assert played == [("k3s/site.yml", variables, "lab", False)]
 
 
-def test_variables_that_are_lists_or_mappings_are_written_as_yaml(testbed, played, bundle):
+def test_variables_that_are_lists_or_mappings_are_written_as_yaml(
+    testbed, played, bundle, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
     given = {
         "extra_images": "own.tar",
         "extra_manifests": "[a.yaml, b.yaml]",
@@ -128,8 +132,8 @@ def test_variables_that_are_lists_or_mappings_are_written_as_yaml(testbed, playe
     ((_, variables, _, _),) = played
     assert variables == {
         "airgap_dir": str(bundle),
-        "extra_images": ["/cache/runtime.tar", "own.tar"],
-        "extra_manifests": ["a.yaml", "b.yaml"],
+        "extra_images": ["/cache/runtime.tar", str(tmp_path / "own.tar")],
+        "extra_manifests": [str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")],
         "k3s_node_labels": {"zone": "north"},
         "server_config_yaml": "{debug: true}",
     }
@@ -147,6 +151,60 @@ def test_variables_of_another_kind_are_refused(testbed, played, bundle, name, te
     with pytest.raises(SpecError, match=said):
         installing.install(testbed(c=node("cloud")), bundle, {name: text}, print)
     assert played == []
+
+
+def test_what_a_cluster_was_made_with_holds_for_later_plays(testbed, played, bundle):
+    place = testbed(c=node("cloud"))
+    keep(place)
+    given = {"k3s_data_dir": "/srv", "k3s_left_out": "[]", "k3s_patience": "9", "k3s_version": "v1"}
+    installing.install(place, bundle, given, print)
+
+    installing.upgrade(place, bundle, {"k3s_left_out": "[traefik]"}, print)
+    installing.install(place, bundle, {"k3s_data_dir": ""}, print, dry_run=True)
+    installing.install(place, bundle, {"k3s_data_dir": ""}, print)
+    installing.install(place, bundle, {}, print)
+
+    base = {"airgap_dir": str(bundle), **IMAGES}
+    left = {"k3s_left_out": ["traefik"]}
+    assert [variables for _, variables, _, _ in played[1:]] == [
+        {**base, **left, "k3s_data_dir": "/srv"},
+        *[{**base, **left}] * 3,
+    ]
+    kept = installing.kubeconfig_path(place).with_name("variables.json")
+    assert json.loads(kept.read_text()) == left
+    assert kept.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_what_came_to_nothing_is_not_remembered(testbed, monkeypatch, played, bundle, dry_run):
+    def play(*_, **options):
+        if not options["check"]:
+            raise PlayError("k3s/site.yml", {"c": "no"})
+
+    place = testbed(c=node("cloud"))
+    monkeypatch.setattr(playbook, "play", play)
+
+    with nullcontext() if dry_run else pytest.raises(PlayError):
+        installing.install(place, bundle, {"api_port": "1"}, print, dry_run=dry_run)
+
+    assert not (place.run / "k3s").exists()
+
+
+def test_a_file_says_what_everybody_would_see_on_the_command_line(
+    testbed, played, bundle, tmp_path
+):
+    place, file = testbed(c=node("cloud")), tmp_path / "registries.yaml"
+    file.write_text("configs: {r: {auth: {password: x}}}\n")
+
+    with pytest.raises(SpecError, match="would show in the process list; give it as @FILE"):
+        installing.install(place, bundle, {"registries_config_yaml": file.read_text()}, print)
+    with pytest.raises(SpecError, match="cannot be read"):
+        installing.install(place, bundle, {"registries_config_yaml": "@/nowhere"}, print)
+    installing.install(place, bundle, {"registries_config_yaml": f"@{file}"}, print)
+    installing.install(place, bundle, {}, print)
+
+    told = [variables["registries_config_yaml"] for _, variables, _, _ in played]
+    assert told == [file.read_text()] * 2
 
 
 @pytest.mark.parametrize(("name", "file"), [("token", "token"), ("agent_token", "agent-token")])

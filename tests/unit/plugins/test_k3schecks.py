@@ -70,7 +70,7 @@ def test_a_holder_that_cannot_be_seen_still_has_the_port(proc):
 
 def asked(**changes):
     usual = {"unit": "k3s", "ports": [], "address": "127.0.0.1", "interface": "lo", "now": None}
-    return {**usual, **changes}
+    return {**usual, "data_dir": None, **changes}
 
 
 def test_this_machine_can():
@@ -88,7 +88,7 @@ def test_all_that_is_against_it_is_said_in_one_line():
             ports=[{"port": port}],
             address="192.0.2.77",
             interface="no0",
-            now=time.time() - 100,
+            now=time.time() - 1000,
         )
         with pytest.raises(errors.CapabilityError) as refused:
             k3schecks.check(wrong)
@@ -97,7 +97,7 @@ def test_all_that_is_against_it_is_said_in_one_line():
         "there is no network card no0",
         "none of its network cards has the address 192.0.2.77",
         f"port {port}/tcp is taken by {_own_name()} (process {os.getpid()})",
-        "its clock is 100 s ahead of the controller's",
+        "its clock is 1000 s ahead of the controller's",
     ]
 
 
@@ -126,6 +126,20 @@ def test_a_node_does_not_become_one_of_another_kind(tmp_path, monkeypatch, marks
         assert said == "" if kind in ("", unit) else said.startswith(f"it has the service {kind},")
 
 
+def test_a_nodes_state_stays_where_it_is(tmp_path, monkeypatch):
+    settings = tmp_path / "config.yaml"
+    monkeypatch.setattr(k3schecks.k3ssettings.data_dir, "__defaults__", (settings,))
+    assert list(k3schecks._elsewhere("/srv/k3s")) == []
+
+    settings.write_text("data-dir: /srv/k3s\nkubelet-arg:\n- root-dir=/srv/kubelet\n")
+
+    assert list(k3schecks._elsewhere("/srv/k3s")) == []
+    assert list(k3schecks._elsewhere(None)) == []
+    (said,) = k3schecks._elsewhere("/var/lib/rancher/k3s")
+    assert said.startswith("it has K3s in /srv/k3s, and would have it in /var/lib/rancher/k3s")
+    assert k3schecks.k3ssettings.kubelet_dir(settings) == "/srv/kubelet"
+
+
 def test_any_address_will_do_if_none_is_asked_for():
     assert k3schecks.check(asked(address="", interface=""))["changed"] is False
 
@@ -142,7 +156,9 @@ def test_what_is_no_address_is_said():
         k3schecks.check(asked(address="nowhere.example.invalid"))
 
 
-@pytest.mark.parametrize(("ahead", "said"), [(-4, ""), (-6, "6 s behind"), (50, ""), (70, "ahead")])
+@pytest.mark.parametrize(
+    ("ahead", "said"), [(-4, ""), (-6, "6 s behind"), (290, ""), (310, "ahead")]
+)
 def test_a_clock_may_be_ahead_by_what_the_way_there_took(ahead, said):
     try:
         k3schecks.check(asked(now=time.time() - ahead))

@@ -72,7 +72,8 @@ def test_whoever_asks_is_never_found():
     ("path", "root", "held"),
     [
         ("/var/lib/kubelet/pods/x/volumes", "/", True),
-        ("/run/k3s", "/", True),
+        ("/run/k3s/x", "/", True),
+        ("/run/k3s", "/", False),
         ("/run/netns/cni-0a", "net:[1]", True),
         ("/var/lib/kubelet2", "/", False),
         ("/run/netns/mine", "net:[2]", False),
@@ -94,6 +95,8 @@ def test_what_is_mounted_is_read_with_what_of_it_is_there(tmp_path, monkeypatch)
         "1 0 8:1 / / rw - ext4 /dev/a rw\n"
         "2 1 0:5 /k3s/tunables/x /proc/sys/x rw shared:3 - tmpfs none rw\n"
         "3 1 0:6 / /a\\040b rw - tmpfs none rw\n"
+        "4 3 0:6 /c /a\\040b/c rw - tmpfs none rw\n"
+        "5 3 0:6 /c /a\\040b/d rw - tmpfs none rw\n"
     )
     monkeypatch.setattr(k3sremoval, "_PROC", tmp_path)
 
@@ -101,7 +104,91 @@ def test_what_is_mounted_is_read_with_what_of_it_is_there(tmp_path, monkeypatch)
         Mount("/", "/"),
         Mount("/proc/sys/x", "/k3s/tunables/x"),
         Mount("/a b", "/"),
+        Mount("/a b/c", "/c", on_itself=True),
+        Mount("/a b/d", "/c"),
     ]
+
+
+def test_kubelets_folder_on_itself_is_its_own_and_a_disk_there_is_not():
+    assert PLACES.holds(Mount("/var/lib/kubelet", "/var/lib/kubelet", on_itself=True))
+    assert not PLACES.holds(Mount("/var/lib/kubelet", "/"))
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Places of K3s in a folder, with nothing mounted but what a test says."""
+    monkeypatch.setattr(k3sremoval, "_FOLDERS", (str(tmp_path / "kubelet"),))
+    mounts = []
+    monkeypatch.setattr(k3sremoval, "_mounted", lambda: mounts)
+    data, bin_dir, link = (str(tmp_path / name) for name in ("rancher/k3s", "bin", "bin/k3s"))
+    return tmp_path, Places(bin_dir, "", data, str(tmp_path / "kubelet"), link), mounts
+
+
+def taken(places):
+    """Take files and folders away, and return what was said."""
+    said = []
+    for find in (k3sremoval._files, k3sremoval._hollow):
+        for step in find(places):
+            step.act()
+            said.append(step.what)
+    return said
+
+
+def test_a_disk_that_is_a_folder_of_it_is_emptied_and_stays(elsewhere):
+    root, places, mounts = elsewhere
+    data = root / "rancher" / "k3s"
+    (data / "server" / "db").mkdir(parents=True)
+    (data / "lost+found").mkdir()
+    mounts.append(Mount(str(data), "/"))
+
+    assert taken(places) == [f"remove {data / 'server'}"]
+    assert [each.name for each in data.iterdir()] == ["lost+found"]
+    assert taken(places) == []
+
+
+def test_what_a_link_leads_to_is_emptied_and_stays(elsewhere):
+    root, places, _ = elsewhere
+    (root / "disk" / "pods").mkdir(parents=True)
+    (root / "kubelet").symlink_to(root / "disk")
+
+    assert taken(places) == [f"remove {root / 'kubelet' / 'pods'}"]
+    assert list((root / "kubelet").iterdir()) == []
+    assert taken(places) == []
+
+
+def test_it_is_removed_from_where_its_settings_say_that_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(k3sremoval.k3ssettings, "data_dir", lambda: "/srv/k3s")
+    monkeypatch.setattr(k3sremoval.k3ssettings, "kubelet_dir", lambda: "")
+    link = tmp_path / "k3s"
+    told = {"bin_dir": "/b", "cgroup": "", "data_dir": "/d", "kubelet_dir": "/k", "link": str(link)}
+
+    assert k3sremoval._found(told) == Places("/b", "", "/srv/k3s", "/k", str(link))
+    link.symlink_to("/opt/k3s-v1.34.4")
+    assert k3sremoval._found(told) == Places("/opt", "", "/srv/k3s", "/k", str(link))
+    assert Places(**told).folders[-1] == "/etc/rancher/k3s"
+
+
+def test_a_folder_that_is_neither_goes_with_what_was_made_above_it(elsewhere):
+    root, places, _ = elsewhere
+    (root / "rancher" / "k3s" / "server").mkdir(parents=True)
+    (root / "kubelet").mkdir()
+
+    assert taken(places) == [
+        f"remove {root / 'rancher' / 'k3s'}",
+        f"remove {root / 'kubelet'}",
+        f"remove {root / 'rancher'}",
+    ]
+
+
+def test_nothing_is_removed_in_which_something_is_mounted(elsewhere):
+    root, places, mounts = elsewhere
+    (root / "disk" / "k3s").mkdir(parents=True)
+    (root / "rancher").symlink_to(root / "disk")
+    mounts.append(Mount(str(root / "disk" / "k3s" / "x"), "/"))
+
+    step = next(k3sremoval._files(places))
+    with pytest.raises(OSError, match="disk/k3s/x is still mounted"):
+        step.act()
 
 
 def test_rules_of_others_stay():
