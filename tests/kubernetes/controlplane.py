@@ -75,7 +75,7 @@ class ControlPlane:
             headers={"Authorization": f"Bearer {secret}", "Content-Type": kind},
         )
         trust = ssl.create_default_context(cafile=str(self.certificate))
-        with urllib.request.urlopen(request, context=trust, timeout=30) as answer:
+        with urllib.request.urlopen(request, context=trust, timeout=120) as answer:
             return dict(json.load(answer))
 
     def kubectl(self, *words: str, given: str | None = None) -> str:
@@ -85,7 +85,7 @@ class ControlPlane:
             input=given,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -119,7 +119,7 @@ class ControlPlane:
             if not node["spec"].get("taints") and _is_ready(node)
         }
 
-    def wait_for(self, there: Any, what: str, timeout: float = 120) -> Any:
+    def wait_for(self, there: Any, what: str, timeout: float = 240) -> Any:
         """Return what a function returns as soon as it is true."""
         end = time.monotonic() + timeout
         while time.monotonic() < end:
@@ -201,7 +201,7 @@ class ControlPlane:
 
     def _prepare(self) -> None:
         subprocess.run(
-            [assets.path("pki"), "key", self.folder / "accounts"], check=True, timeout=60
+            [assets.path("pki"), "key", self.folder / "accounts"], check=True, timeout=240
         )
         lines = [
             f'{_TOKEN.format(name)},{user},{name},"{group}"'

@@ -12,7 +12,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from pkgctl.cluster import installing, podbodies, runtime
 from pkgctl.cluster.backend import PodBackend, Target
 from pkgctl.cluster.client import Api, connect
 from pkgctl.cluster.informer import Change, Informer
+from pkgctl.errors import ClusterError
 from pkgctl.local import paths, removal
 from tests.local.conftest import pkgctl
 
@@ -33,7 +34,7 @@ SERVER, AGENT = "cloud-1", "edge-1"
 ADDRESSES = {SERVER: "10.77.0.1", AGENT: "10.77.0.2"}
 DATA = "/run/pkgctl/disks/k3s"
 K3S = "/usr/local/bin/k3s"
-PATIENCE = 90.0
+PATIENCE = 240.0
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Cluster:
     def experiment(self, text: str, *options: str) -> subprocess.CompletedProcess[str]:
         (self.folder / "it.yaml").write_text(text)
         words = ["--name", self.place.name, "--provider", "existing", "-o", "json", *options]
-        return pkgctl("experiment", "it.yaml", *words, cwd=self.folder, timeout=420)
+        return pkgctl("experiment", "it.yaml", *words, cwd=self.folder, timeout=900)
 
 
 def settings(place: paths.Paths, node: str) -> dict[str, Any]:
@@ -122,10 +123,15 @@ def cluster_in(folder: Path) -> Iterator[Cluster]:
 
 
 def eventually(there: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
+    """Return what is there in the end; to ask for it may fail until then."""
     end = time.monotonic() + timeout
-    while not (found := there()):
-        assert time.monotonic() < end, f"no {what}"
+    while time.monotonic() < end:
+        with suppress(AssertionError, ClusterError):
+            if found := there():
+                return found
         time.sleep(0.2)
+    found = there()
+    assert found, f"no {what}"
     return found
 
 

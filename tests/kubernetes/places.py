@@ -125,7 +125,7 @@ class Service:
             text.seek(self._end)
             return text.read().decode(errors="replace")
 
-    def wait_for(self, words: str, timeout: float = 180) -> None:
+    def wait_for(self, words: str, timeout: float = 240) -> None:
         """Wait until it has said something."""
         end = time.monotonic() + timeout
         while words not in self.said():
@@ -140,12 +140,12 @@ class Service:
         pid = int(self.said().split("PID ")[1].split()[0])
         if self._session.poll() is None:
             os.kill(pid, 15)
-        self._session.wait(60)
+        self._session.wait(240)
         return int(self.said().split("\nENDED ")[1].split()[0])
 
     def over(self) -> None:
         """Wait for its end, which its node's removal has brought."""
-        self._session.wait(30)
+        self._session.wait(240)
 
 
 def kubectl(place: paths.Paths, node: str, *words: str, given: str | None = None) -> Any:

@@ -67,7 +67,7 @@ class Instance:
             self.signal(signal.SIGCONT)
             self.signal(signal.SIGTERM)
         try:
-            return self.process.wait(30)
+            return self.process.wait(120)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -112,7 +112,7 @@ class Desk:
         named = {each["metadata"]["name"]: each["spec"].get("nodeName", "") for each in self.pods()}
         return {name: node for name, node in named.items() if node}
 
-    def wait_bound(self, count: int, timeout: float = 90) -> dict[str, str]:
+    def wait_bound(self, count: int, timeout: float = 240) -> dict[str, str]:
         found: dict[str, str] = self.wait_for(
             lambda: (there := self.bound()) if len(self.bound()) >= count else None,
             f"{count} pods to be bound",
@@ -120,7 +120,7 @@ class Desk:
         )
         return found
 
-    def wait_for(self, there: Callable[[], Any], what: str, timeout: float = 60) -> Any:
+    def wait_for(self, there: Callable[[], Any], what: str, timeout: float = 240) -> Any:
         end = time.monotonic() + timeout
         while time.monotonic() < end:
             with suppress(ClusterError):
@@ -216,14 +216,14 @@ class Witness:
 
     def wait(self, count: int) -> None:
         """Return at the very moment in which so many pods have a node."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 240
         while len(self.nodes) < count:
             assert time.monotonic() < end, f"{len(self.nodes)} pods were bound of {count}"
             time.sleep(0.002)
 
     def stop(self) -> dict[str, set[str]]:
         self._stream.stop()
-        self._thread.join(10)
+        self._thread.join(60)
         return self.nodes
 
 

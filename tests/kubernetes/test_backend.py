@@ -192,7 +192,7 @@ def test_the_api_may_be_gone_while_a_replica_starts_and_it_starts_once(cluster, 
 
     cluster.start(SERVER)
 
-    until(backend, "web-0", lambda each: each.is_ready, timeout=180)
+    until(backend, "web-0", lambda each: each.is_ready)
     assert cluster.pods() == ["web-0"]
 
 
@@ -235,7 +235,7 @@ def test_a_node_that_is_cut_off_is_noticed_and_its_replica_is_given_up(cluster, 
     cut = pkgctl("perturb", f"node={AGENT}", "health=isolated", "--name", "cut", name=name)
     assert cut.returncode == 0, cut.stderr
     gone = backend.wait(
-        lambda: backend.jobs["web-0"].has_ended, time.monotonic() + 120, heard.append
+        lambda: backend.jobs["web-0"].has_ended, time.monotonic() + PATIENCE, heard.append
     )
     assert pkgctl("heal", name=name).returncode == 0
     back = backend.wait(
@@ -243,10 +243,14 @@ def test_a_node_that_is_cut_off_is_noticed_and_its_replica_is_given_up(cluster, 
     )
 
     assert gone and back
-    assert notices(heard) == [False, True]
+    # On a busy machine it may be lost and found once more meanwhile.
+    told = notices(heard)
+    assert (told[0], told[-1]) == (False, True)
     state = backend.jobs["web-0"]
     assert state.lost and "node edge-1 is not ready" in state.error
 
 
 def notices(heard: list[Event]) -> list[bool]:
-    return [each.is_ready for each in heard if isinstance(each, NoticeEvent)]
+    """Return what was said of the node that is cut off, ready or not."""
+    told = [each for each in heard if isinstance(each, NoticeEvent)]
+    return [each.is_ready for each in told if each.node == AGENT]

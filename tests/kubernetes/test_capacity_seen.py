@@ -86,10 +86,10 @@ services:
     resources: {cpu: 100m, memory: 40Mi}
     request: {cpu: 1ms, in: 100, out: 1000}
 load:
-  - {service: web, from: cloud-1, arrivals: {constant: 10/s}, duration: 20s}
+  - {service: web, from: cloud-1, arrivals: {constant: 10/s}, duration: 35s}
 perturbations:
-  low: {node: edge-1, cpu: 0.3, start: 3s, duration: 7s}
-  no-disk: {node: edge-1, disk: unmounted, start: 3s, duration: 7s}
+  low: {node: edge-1, cpu: 0.3, start: 3s, duration: 15s}
+  no-disk: {node: edge-1, disk: unmounted, start: 3s, duration: 15s}
 measure: [latency]
 """
 
@@ -168,7 +168,7 @@ def history(lab: Lab, file: Path) -> Iterator[Callable[[], list[str]]]:
         yield lambda: [line for line, _ in groupby(file.read_text().splitlines())]
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def node_of(lab: Lab, pod: str) -> str:
@@ -221,7 +221,8 @@ def start_kept(lab: Lab, name: str, scheduler: str, **resources: Any) -> None:
 
 def check_comes(lab: Lab, what: str, state: str = "condition=Ready") -> None:
     """It comes to be so; if not, what there is to say of the pods and of the node is told."""
-    if lab.attempt("wait", f"--for={state}", what, "--timeout=100s").returncode != 0:
+    wait = ("wait", f"--for={state}", what, "--timeout=90s")
+    if not soon(lambda: lab.attempt(*wait).returncode == 0):
         shown = ("get", "pods,events", "-o", "wide"), ("get", "pods", "-o", "yaml")
         told = [lab.kubectl(*words) for words in shown]
         raise AssertionError("\n".join([*told, str(seen(lab))]))
@@ -307,7 +308,7 @@ def test_a_disk_that_somebody_else_unmounts_is_noticed_too(lab: Lab):
 
 def test_a_layer_whose_lease_runs_out_is_taken_back_without_anybody(lab: Lab, tmp_path: Path):
     with history(lab, tmp_path / "history.txt") as said:
-        lab.said("perturb", f"node={NODE}", "cpu=0.5", "disk=readonly", "--lease", "10s")
+        lab.said("perturb", f"node={NODE}", "cpu=0.5", "disk=readonly", "--lease", "30s")
         assert soon(lambda: said()[-1:] == ["1k DataDisksAreWell"] != said()), said()
 
     assert said()[0] == "1k DataDisksAreWell"

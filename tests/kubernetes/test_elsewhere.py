@@ -29,7 +29,7 @@ def test_down_has_a_cluster_apart_remove_what_is_there():
             owning.settle(connect(plane.kubeconfig), place.name)
             assert f"pkgctl-{place.name}" in _namespaces(plane)
 
-            done = subprocess.run(down, capture_output=True, text=True, timeout=60, check=True)
+            done = subprocess.run(down, capture_output=True, text=True, timeout=240, check=True)
 
             assert done.stderr == ""
             space = f"pkgctl-{place.name}"

@@ -343,7 +343,7 @@ def test_who_may_not_schedule_is_told_in_one_line(plane, api, account):
     with desk(plane, api, "nobody", account) as here:
         nobody = here.scheduler(kubeconfig=plane.service_account("nobody", "default"))
 
-        assert nobody.process.wait(30) == 1
+        assert nobody.process.wait(240) == 1
         (line,) = nobody.said().splitlines()
         assert 'cannot get resource "leases"' in line
 
@@ -352,7 +352,7 @@ def test_a_cluster_that_was_not_prepared_is_named(plane, api, account):
     with desk(plane, api, "unprepared", account) as here:
         lost = here.scheduler("--namespace", "nowhere", kubeconfig=plane.kubeconfig)
 
-        assert lost.process.wait(30) == 1
+        assert lost.process.wait(240) == 1
         (line,) = lost.said().splitlines()
         assert "there is no namespace nowhere" in line and "pkgctl cluster manifests" in line
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from pkgctl.cluster.client import Api
+from pkgctl.scheduling.allocation import LeastAllocated
 
 from .controlplane import ControlPlane
 from .schedulers import BOUND_BY, Desk, Witness, desk, overfull
@@ -24,8 +25,23 @@ from .schedulers import BOUND_BY, Desk, Witness, desk, overfull
 pytestmark = pytest.mark.kubernetes("control-plane", "kwok")
 NODES, CPU = 50, "1300m"  # of 8 cores each
 PODS = 6 * NODES
-LEASE_SECONDS = 15
+# Three hundred pods are bound within a second, so whoever is to be caught at it makes a pause.
+PAUSE_SECONDS = 5.0
+SLOWLY = ("--policy", "tests.kubernetes.test_scheduler_lost:Slow")
 _numbers = itertools.count()
+
+
+class Slow(LeastAllocated):
+    """Takes its time for all pods but the first hundred or so."""
+
+    def __init__(self):
+        self._has_begun = False
+
+    def place(self, queue, view, rng):
+        if self._has_begun:
+            time.sleep(PAUSE_SECONDS)
+        self._has_begun = True
+        return super().place(queue, view, rng)
 
 
 @pytest.fixture
@@ -57,9 +73,10 @@ def by_whom(here: Desk) -> Counter[str]:
 def test_no_pod_is_bound_twice_or_left_behind_when_it_is_killed_and_started_again(here):
     witness = Witness(here.api, here.path)
     here.make(PODS, cpu=CPU)
-    first = here.scheduler()
+    first = here.scheduler(*SLOWLY)
     witness.wait(20)
     first.kill()
+    time.sleep(2)  # for what is on its way
     left = PODS - len(here.bound())
     time.sleep(0.5)
     assert len(here.bound()) == PODS - left  # nobody else binds
@@ -78,8 +95,9 @@ def test_it_can_be_killed_again_and_again(here):
     witness = Witness(here.api, here.path)
     here.make(PODS, cpu=CPU)
     for _ in range(3):
-        killed = here.scheduler()
-        witness.wait(len(here.bound()) + 20)
+        before = len(here.bound())
+        killed = here.scheduler(*SLOWLY)
+        witness.wait(before + 20)
         killed.kill()
 
     here.scheduler()
@@ -91,10 +109,10 @@ def test_it_can_be_killed_again_and_again(here):
 def test_one_that_is_stopped_in_the_middle_is_dead_before_another_takes_over(here):
     witness = Witness(here.api, here.path)
     here.make(PODS, cpu=CPU)
-    stopped = here.scheduler()
+    stopped = here.scheduler(*SLOWLY)
     witness.wait(20)
     stopped.signal(signal.SIGSTOP)  # with bindings decided that are not sent
-    time.sleep(0.5)
+    time.sleep(2)
     ((old, before),) = by_whom(here).items()
     assert before < PODS
     other = here.scheduler()
@@ -134,16 +152,17 @@ def test_one_that_goes_on_after_another_took_over_does_nothing_and_waits_for_its
     mine = {name for name, notes in bound.items() if notes[BOUND_BY] == old}
     assert {name.partition("-")[0] for name in mine} == {"early"}
 
-    # Its turn comes at once when the other ends in good order.
+    # Its turn comes at once when the other ends in good order, for that gives the lease back.
     assert second.end() == 0
-    here.wait_for(lambda: here.holder() == old, "the first to take over", LEASE_SECONDS - 5)
+    assert here.holder() in ("", old)
+    here.wait_for(lambda: here.holder() == old, "the first to take over")
     stopped.kill()
 
 
 def test_it_goes_on_when_the_api_is_started_again_in_the_middle(here):
     witness = Witness(here.api, here.path)
     here.make(PODS, cpu=CPU)
-    scheduler = here.scheduler()
+    scheduler = here.scheduler(*SLOWLY)
     witness.wait(20)
 
     here.plane.stop_api()
@@ -158,7 +177,7 @@ def test_it_goes_on_when_the_api_is_started_again_in_the_middle(here):
 def test_it_goes_on_when_the_api_was_gone_for_half_a_minute(here):
     witness = Witness(here.api, here.path)
     here.make(PODS, cpu=CPU)
-    scheduler = here.scheduler()
+    scheduler = here.scheduler(*SLOWLY)
     witness.wait(20)
 
     here.plane.stop_api()

@@ -6,9 +6,11 @@ from __future__ import annotations
 import json
 import re
 import stat
+import subprocess
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +59,16 @@ class Cluster:
     def node(self, name: str) -> Any:
         return self.kubectl("get", "node", name, "-o", "json")
 
-    def wait_for(self, there: Any, what: str, timeout: float = 120) -> Any:
+    def wait_for(self, there: Any, what: str, timeout: float = 240) -> Any:
+        """Return what is there in the end; a command in it may fail until then."""
         end = time.monotonic() + timeout
-        while not (found := there()):
-            assert time.monotonic() < end, f"no {what}"
+        while time.monotonic() < end:
+            with suppress(AssertionError, subprocess.TimeoutExpired):
+                if found := there():
+                    return found
             time.sleep(0.5)
+        found = there()
+        assert found, f"no {what}"
         return found
 
 
@@ -176,7 +183,7 @@ def test_a_node_of_a_known_name_is_refused_until_the_old_one_is_deleted(cluster)
         return "Failed" not in _try_to_join(cluster, full, name="again", password="two")
 
     assert "Node password rejected" in refused
-    cluster.wait_for(admitted, "node of that name", timeout=30)
+    cluster.wait_for(admitted, "node of that name")
 
 
 @pytest.mark.parametrize("node", [AGENT, SERVER])

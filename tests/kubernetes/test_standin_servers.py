@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 import uuid
+from contextlib import suppress
 
 import pytest
 
@@ -82,8 +84,11 @@ def _make_namespace(place, node, name):
     return done.returncode == 0
 
 
-def _soon(there, timeout=60):
+def _soon(there, timeout=240):
     end = time.monotonic() + timeout
-    while not (found := there()) and time.monotonic() < end:
+    while time.monotonic() < end:
+        with suppress(subprocess.TimeoutExpired):
+            if found := there():
+                return found
         time.sleep(0.5)
-    return found
+    return there()

@@ -50,7 +50,7 @@ def pkgctl(*words: str, name: str = "", **options: object) -> subprocess.Complet
         text=True,
         check=False,
         env={**os.environ, "PKGCTL_TESTBED": name} if name else None,
-        **{"timeout": 120, **options},  # type: ignore[call-overload]
+        **{"timeout": 240, **options},  # type: ignore[call-overload]
     )
 
 

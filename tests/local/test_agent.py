@@ -44,7 +44,7 @@ def job(agent: AgentClient, name: str) -> dict[str, Any]:
 
 
 def wait_for(agent: AgentClient, name: str, *statuses: str) -> dict[str, Any]:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     while (found := job(agent, name))["status"] not in statuses:
         assert time.monotonic() < deadline, f"{name} stays {found['status']}: {found['error']}"
         time.sleep(0.02)
@@ -52,7 +52,7 @@ def wait_for(agent: AgentClient, name: str, *statuses: str) -> dict[str, Any]:
 
 
 def eventually(holds: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 240
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.02)
     return holds()

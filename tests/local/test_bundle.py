@@ -35,7 +35,7 @@ NODE = "edge-1"
 IMAGES = "k3s-airgap-images-amd64.tar.zst"
 # Names that no machine has, so that the links are ours wherever the tests run.
 LINKS = ["kubectl-of-test", "ctr-of-test"]
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,7 @@ class Machine:
         if switch:
             words += ["nsenter", f"--net={self.folder}/ns/.switch/net"]
         done = subprocess.run(
-            [*words, *command], capture_output=True, text=True, timeout=60, check=False
+            [*words, *command], capture_output=True, text=True, timeout=240, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
@@ -121,7 +121,7 @@ def wait_for_namespaces(machine: Machine) -> None:
 
 def same_again(machine: Machine, before: list[list[str]]) -> None:
     """Check that a machine is what it was; a cable's carrier and an address take a moment."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while machine.picture() != before and time.monotonic() < deadline:
         time.sleep(0.1)
     assert machine.picture() == before

@@ -161,7 +161,7 @@ def test_with_force_something_in_the_node_is_killed_to_make_it_fit(three_sites: 
     with process(three_sites, *python(hold)) as running:
         limit(three_sites, memory=40 * MIB, force=True)
 
-        assert running.wait(timeout=10) != 0
+        assert running.wait(timeout=120) != 0
 
     assert group(three_sites).memory() == 40 * MIB
 

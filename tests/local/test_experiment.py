@@ -24,7 +24,7 @@ from .conftest import pkgctl, traces_of
 
 pytestmark = pytest.mark.root
 
-PATIENCE = 60.0
+PATIENCE = 240.0
 TINY = """\
 name: tiny
 question: Does an experiment do what it says?

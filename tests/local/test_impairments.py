@@ -48,13 +48,13 @@ taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
 taker.bind(("::", 7777))
 print("ready", flush=True)
 seen = []
-taker.settimeout(10)
+taker.settimeout(60)
 while True:
     try:
         seen.append(int.from_bytes(taker.recv(2048)[:4], "big"))
     except TimeoutError:
         break
-    taker.settimeout(1)
+    taker.settimeout(3)
 print(json.dumps([seen, sum(int(b) - int(a) for a, b in zip(before, refused()))]))
 """
 # Sends so many of them to an address, so many seconds apart.
@@ -330,7 +330,7 @@ def on_switch(place: Paths) -> str:
 def test_the_agent_comes_back_after_a_kill_and_runs_as_others_do(duo: Paths) -> None:
     path = duo.agent / "agent.sock"
     first = channel.call(path, "ping")["pid"]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 240
     # The delay line looks once a second for an agent that it does not know yet.
     while not channel.call(duo.agent / delayclient.SOCKET, "status")["guards_agent"]:
         assert time.monotonic() < deadline, "nobody watches over the agent"

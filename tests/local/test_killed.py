@@ -32,7 +32,7 @@ SEED = 20_240_101
 ROUNDS, KILLS = (54, 200) if os.environ.get("CI") else (12, 40)
 COMMANDS = 10 if os.environ.get("CI") else 3
 LEASE = "1s"
-PATIENCE = 60.0
+PATIENCE = 240.0
 NODES = [f"edge-{number}" for number in range(1, 6)]
 
 

@@ -73,7 +73,7 @@ class Stack:
         """Return what pulumi prints; it ends with the code."""
         process = self.start(*words)
         try:
-            text, _ = process.communicate(timeout=90)
+            text, _ = process.communicate(timeout=240)
         finally:
             end(process)
         assert process.returncode == code, text
@@ -177,7 +177,7 @@ def test_a_playbook_disturbs_what_is_up_without_another_step(stack: Stack) -> No
         cwd=PROGRAM.with_name("ansible"),
         env={**os.environ, "PKGCTL_TESTBED": stack.place.name},
         stdout=subprocess.DEVNULL,
-        timeout=90,
+        timeout=240,
         check=True,
     )
 
@@ -293,7 +293,7 @@ def test_an_up_that_was_killed_can_be_taken_up_again_or_destroyed(
         "node": stack.place.namespaces("cloud-1") / "net",
     }[moment]
     process = stack.start("up", "--yes", "--skip-preview")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     try:
         while not mark.exists():
             assert process.poll() is None

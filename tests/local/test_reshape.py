@@ -38,7 +38,7 @@ import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 s.bind(("", {PORT}))
 print("bound", flush=True)
-s.settimeout(3.0)
+s.settimeout(20.0)
 seen = []
 try:
     while len(seen) < {COUNT}:
@@ -69,7 +69,7 @@ def received_through(place: Paths, *steps: tuple[str, Quality | None]) -> list[i
         on_node(place, "edge-1", sys.executable, "-c", SEND)
         for layer, quality in steps:
             shape(place, layer, quality)
-        return [int(number) for number in receiver.communicate(timeout=30)[0].split()]
+        return [int(number) for number in receiver.communicate(timeout=240)[0].split()]
     finally:
         receiver.kill()
         receiver.wait()

@@ -49,7 +49,7 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_MONOTONIC)
 
 
-def eventually(holds: Callable[[], bool], patience: float = 30.0) -> bool:
+def eventually(holds: Callable[[], bool], patience: float = 240.0) -> bool:
     deadline = now() + patience
     while not holds() and now() < deadline:
         time.sleep(0.02)

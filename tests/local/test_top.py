@@ -26,7 +26,7 @@ from pkgctl.nodeside import channel
 from .conftest import pkgctl
 
 pytestmark = pytest.mark.root
-PATIENCE = 60.0
+PATIENCE = 240.0
 
 
 class Terminal:

@@ -28,7 +28,7 @@ from .test_ansible import Bed
 pytestmark = pytest.mark.root
 
 EDGE, CLOUD = "edge-1", "cloud-1"
-PATIENCE = 30.0
+PATIENCE = 240.0
 MIB = 1 << 20
 # What services such as K3s leave on a node: each is there before it says that it is ready.
 SERVICE = r"""
@@ -156,7 +156,7 @@ def what_it_has(place: paths.Paths) -> dict[str, list[str]]:
     def told(*words: str) -> list[str]:
         command = ["nsenter", *spaces, "--", *words]
         return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=30
+            command, capture_output=True, text=True, check=True, timeout=120
         ).stdout.splitlines()
 
     return {
@@ -474,7 +474,7 @@ def some(*names: str) -> topology.Topology:
 
 
 def test_a_playbook_keeps_a_unit(agent: AgentClient, duo: paths.Paths, tmp_path: Path) -> None:
-    asked = {**web(duo), "wait": 20}
+    asked = {**web(duo), "wait": 120}
     steps: list[dict[str, Any]] = [
         {"check_mode": True},
         {},

@@ -61,7 +61,7 @@ class Machine:
         """The private key that opens it."""
         return self.folder.parent / "key"
 
-    def ssh(self, script: str, *, timeout: float = 120.0, check: bool = True) -> str:
+    def ssh(self, script: str, *, timeout: float = 240.0, check: bool = True) -> str:
         """Return what a script of the shell prints there."""
         done = subprocess.run(
             [*self._ssh(), script], capture_output=True, text=True, timeout=timeout, check=False

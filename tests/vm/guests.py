@@ -155,7 +155,7 @@ class Bed:
         assert run.status == 0, run.output + run.errors
         return run
 
-    def ssh(self, name: str, script: str, *, timeout: float = 60.0, check: bool = True) -> str:
+    def ssh(self, name: str, script: str, *, timeout: float = 240.0, check: bool = True) -> str:
         """Return what a script prints on a machine, reached without Ansible."""
         guest = next(each for each in self.guests if each.name == name)
         words = ["ssh", *guest.ssh_arguments.split(), f"root@{guest.host}", script]
@@ -208,7 +208,10 @@ def running(
 
 def _wait(bed: Bed, guest: Guest) -> None:
     deadline = time.monotonic() + bare.BOOT_SECONDS
-    while "up" not in bed.ssh(guest.name, "echo up", check=False):
+    while True:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if "up" in bed.ssh(guest.name, "echo up", timeout=90.0, check=False):
+                return
         assert time.monotonic() < deadline, (guest.folder / "console.log").read_text()[-2000:]
         time.sleep(1.0)
 

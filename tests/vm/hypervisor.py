@@ -116,7 +116,7 @@ class Hypervisor:
 
     def virsh(self, *arguments: str) -> str:
         """Return what virsh prints."""
-        return self.run("virsh", "-q", *arguments, timeout=60.0).stdout.strip()
+        return self.run("virsh", "-q", *arguments, timeout=240.0).stdout.strip()
 
     def join(self, other: Hypervisor, own: str, others: str, name: str = "underlay") -> None:
         """Cable two hosts to one another; the addresses are such as ``192.0.2.1/24``."""
@@ -161,7 +161,7 @@ class Hypervisor:
         self.run("mount", "--bind", users, "/etc/passwd")
 
 
-def _await(path: Path, patience: float = 20.0) -> str:
+def _await(path: Path, patience: float = 240.0) -> str:
     """Return what a file says, once it says something."""
     deadline = time.monotonic() + patience
     while not (path.exists() and path.read_text()):
@@ -205,7 +205,7 @@ def _start(folder: Path) -> subprocess.Popen[bytes]:
         )
 
 
-def _first_process(holder: subprocess.Popen[bytes], folder: Path, patience: float = 20.0) -> int:
+def _first_process(holder: subprocess.Popen[bytes], folder: Path, patience: float = 240.0) -> int:
     deadline = time.monotonic() + patience
     sockets = [folder / "run" / "libvirt-sock", folder / "ready"]
     while not all(place.exists() for place in sockets):

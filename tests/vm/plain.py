@@ -88,7 +88,7 @@ def _archive() -> bytes:
 
 def _send(machine: Machine, command: str, content: bytes) -> None:
     words = [*machine._ssh(), command]
-    subprocess.run(words, input=content, capture_output=True, timeout=120, check=True)
+    subprocess.run(words, input=content, capture_output=True, timeout=240, check=True)
 
 
 def python(machine: Machine, script: str, *, timeout: float = 400.0) -> Any:

@@ -24,7 +24,7 @@ from .bare import free_port, make_key, write_seed
 pytestmark = pytest.mark.vm("image", "qemu", "ssh")
 
 
-PATIENCE = 300.0
+PATIENCE = 600.0
 CARD = "52:54:00:00:00:01"
 # What the links, the disks and the delay line of nodes ask the kernel for.
 MODULES = (

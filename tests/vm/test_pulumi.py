@@ -139,7 +139,9 @@ def domain(stack: Stack, node: str) -> str:
 
 
 def test_a_stack_comes_up_does_not_change_and_goes(stack):
+    began = time.monotonic()
     stack.up()
+    took = time.monotonic() - began
 
     assert set(stack.changes()) == {"same"}
     domains = {f"pkgctl.{TESTBED}.{node}" for node in ("device", "server")}
@@ -148,7 +150,8 @@ def test_a_stack_comes_up_does_not_change_and_goes(stack):
     assert set(stack.changes()) == {"same"}
     began = time.monotonic()
     stack.destroy()
-    assert time.monotonic() - began < 30
+    # Nobody waits for machines that hear of no power button. On a busy machine both take longer.
+    assert time.monotonic() - began < 30 + took
     assert left(stack.host) == NOTHING
     assert not stack.state.exists()
 
@@ -202,7 +205,7 @@ def test_what_was_killed_can_be_gone_on_with_and_leaves_nothing(stack):
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while f"pkgctl.{TESTBED}." not in stack.host.virsh("list", "--all"):
         assert time.monotonic() < deadline
         time.sleep(0.05)

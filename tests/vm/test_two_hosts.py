@@ -67,11 +67,14 @@ class Lab:
         return f"pkgctl.{self.subject.name}.{node}"
 
     def round_trip(self, source: str, target: str) -> float:
-        """Return the median round trip of 15 packets in milliseconds, the first left out."""
+        """Return the shortest round trip of 15 packets in milliseconds, the first left out.
+
+        Emulated processors wake up late, never early; on a busy machine most of them do.
+        """
         shown = self.subject.inside(source, "ping", "-c", "16", "-i", "0.1", target)
         times = sorted(float(each) for each in re.findall(r"time=([\d.]+) ms", shown)[1:])
         assert len(times) == 15, shown
-        return times[7]
+        return times[0]
 
 
 def picture(host: Hypervisor) -> dict[str, list[str]]:
@@ -203,7 +206,7 @@ def test_a_delay_between_the_hosts_is_held_and_healed(lab: Lab) -> None:
     lab.subject.play("heal.yml -e name=far-off")
 
     assert any(changed.values()) and not any(again.values())
-    # There and back, whoever asks. Emulated processors wake up late, never early.
+    # There and back, whoever asks, and not twice.
     assert all(80.0 <= each < 110.0 + 2 * bare for each in late)
     assert disturbed != before
     assert lab.round_trip("near", "far") < 30.0 + 2 * bare
@@ -217,9 +220,10 @@ def test_a_bandwidth_between_the_hosts_is_held(lab: Lab) -> None:
     carried = goodput(lab.subject, "near", "far")
     lab.subject.play("heal.yml -e name=narrow")
 
-    # What TCP can carry in frames of that size; emulated processors may not bring as much.
+    # What TCP can carry in frames of that size; emulated processors may not bring as much, but
+    # more than an eighth, which is what bytes taken for bits would leave.
     most = 5e6 * (MTU - 52) / (MTU + 14)
-    assert 0.5 * most <= carried <= 1.05 * most
+    assert 0.2 * most <= carried <= 1.05 * most
     assert lab.subject.picture() == before
 
 

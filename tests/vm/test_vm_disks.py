@@ -120,7 +120,7 @@ before = Path("/sys/fs/cgroup/pkgctl.slice/io.max").read_text()
 writer = subprocess.Popen(["python3", "-c", {writer!r}], stderr=subprocess.DEVNULL)
 time.sleep(5)
 done = ask(condition="detached")
-ended = writer.wait(30)
+ended = writer.wait(240)
 away = quotas.converge(node, dry_run=True).actions
 heal()
 Path("/data/w").unlink()

@@ -144,7 +144,8 @@ def test_an_experiment_loads_disturbs_measures_and_leaves_the_machines_as_they_w
     events = pl.read_parquet(results / "events.parquet").filter(pl.col("name") == "slow")
     switched = events.filter(pl.col("kind").is_in(["layer-on", "layer-off"]))
     assert sorted(switched["planned"].round(0).unique()) == [1.0, 3.0]
-    assert (switched["planned"] - switched["planned"].round(0)).abs().max() <= 2 * bound + 0.01
+    # The bound is that of one moment; answers of a starved machine come late, and it grows.
+    assert (switched["planned"] - switched["planned"].round(0)).abs().max() <= 6 * bound + 0.03
     assert _latency(requests, "slow", 1.5, 2.5) > _latency(requests, "none", 1.5, 2.5) + 0.8
     assert bench.told("status")["layers"] == []
     assert bench.told("job", "list") == []

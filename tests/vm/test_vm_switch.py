@@ -54,11 +54,11 @@ def ask(machines: list[Machine], **numbers: float) -> list[object]:
     return [plain.python(each, SET.format(numbers)) for each in machines]
 
 
-def median(machine: Machine, target: str, *words: str) -> float:
+def shortest(machine: Machine, target: str, *words: str) -> float:
     told = machine.ssh(f"ping -c 15 -i 0.3 {' '.join(words)} {target}")
     times = sorted(float(each) for each in re.findall(r"time=([\d.]+)", told))
     assert len(times) == 15, told
-    return times[7]
+    return times[0]
 
 
 def picture(machine: Machine) -> list[str]:
@@ -73,18 +73,18 @@ def test_ping_shows_the_whole_delay_and_nothing_is_left_of_it(pair: list[Machine
     for each in pair:
         assert bring(each, "delay line")
         assert bring(each, "delay line") == []
-    bare_time = {target: median(one, target) for target in (two.address, "fd77:7067::2")}
+    bare_time = {target: shortest(one, target) for target in (two.address, "fd77:7067::2")}
 
     assert ask(pair, delay=0.05) == [[[f"delay line from {n}: set"], []] for n in ("n-2", "n-1")]
 
     for target, without in bare_time.items():
-        # Emulated processors wake up late, never early.
-        assert 100 <= median(one, target) < 130 + without
+        # Emulated processors wake up late, never early; on a busy machine most of them do.
+        assert 100 <= shortest(one, target) < 130 + without
     # The longest packet passes, a longer one does not.
-    assert median(one, two.address, "-M", "do", "-s", "1472") >= 100
+    assert shortest(one, two.address, "-M", "do", "-s", "1472") >= 100
     assert "100% packet loss" in one.ssh(f"ping -c 1 -M do -s 1473 {two.address} 2>&1 || true")
     ask(pair)
-    assert median(one, two.address) < 30 + 2 * bare_time[two.address]
+    assert shortest(one, two.address) < 30 + 2 * bare_time[two.address]
     for each in pair:
         assert bring(each, "netem") == ["give the card back", "remove the switch"]
     assert [picture(each) for each in pair] == before
@@ -116,5 +116,5 @@ def test_a_node_with_a_switch_and_one_without_hear_each_other(pair: list[Machine
 
     two.ssh("ip neigh flush dev data")
     for target in (one.address, "fd77:7067::1"):
-        assert median(two, target) > 0
+        assert shortest(two, target) > 0
     bring(one, "netem")
