@@ -242,11 +242,18 @@ class Group:
 
     def memory_used(self) -> int:
         """Return the bytes in use, without the inactive files that could be dropped at once."""
+        return self._memory("inactive_file")
+
+    def memory_held(self) -> int:
+        """Return the bytes that no lower bound could take away: those in use that no file has."""
+        return self._memory("inactive_file", "active_file")
+
+    def _memory(self, *without: str) -> int:
         folder = self.folder("memory")
         unified = self.machine.is_unified("memory")
         used = int(_read(folder / ("memory.current" if unified else "memory.usage_in_bytes")) or 0)
-        stat = keyed(_read(folder / "memory.stat"))
-        return max(used - stat.get("inactive_file" if unified else "total_inactive_file", 0), 0)
+        stat, prefix = keyed(_read(folder / "memory.stat")), "" if unified else "total_"
+        return max(used - sum(stat.get(prefix + key, 0) for key in without), 0)
 
     def set_pids(self, limit: int | None) -> None:
         """Bound the number of processes and threads; None takes it away."""

@@ -260,10 +260,8 @@ class JobKeeper:
         cpu, memory = request.get("cpu", job.cpu), request.get("memory", job.memory)
         node = self._nodes(job.node)
         own = jobs.job_group(node, job)
-        if memory is not None and memory < own.memory_used():
-            raise AgentError(
-                f"job {job.id} uses {own.memory_used()} bytes of memory, more than {memory}"
-            )
+        if memory is not None and memory < (held := own.memory_held()):
+            raise AgentError(f"job {job.id} uses {held} bytes of memory, more than {memory}")
         jobs.bound(node, job, cpu, memory)
         job.cpu, job.memory = cpu, memory
         self._set(job, job.status)

@@ -267,13 +267,13 @@ def let_go(identity: Identity, going: Collection[str]) -> None:
 def _check_memory(identity: Identity, node: Group, now: State, then: State) -> None:
     if then.memory is None or (now.memory is not None and then.memory >= now.memory):
         return
-    if node.memory_used() > then.memory:
+    if node.memory_held() > then.memory:
         raise _too_much(identity.name, node, then.memory)
 
 
 def _too_much(name: str, node: Group, limit: int) -> DisturbanceError:
     return DisturbanceError(
-        f"{name} uses {show_size(node.memory_used())} of memory, more than {show_size(limit)};"
+        f"{name} uses {show_size(node.memory_held())} of memory, more than {show_size(limit)};"
         " stop something first, or say force"
     )
 

@@ -153,6 +153,17 @@ def test_memory_below_what_is_in_use_is_refused_and_nothing_is_stored(three_site
     assert list(layers.load(three_sites.node(NODE) / quotas.STORE)) == [layers.BASE]
 
 
+def test_what_memory_holds_of_files_gives_way_to_less(three_sites: Paths) -> None:
+    on_node(three_sites, NODE, "sh", "-c", "head -c 60M /dev/zero >/data/big")
+    for _ in range(3):  # The kernel holds for active what is read again.
+        on_node(three_sites, NODE, "cat", "/data/big")
+    assert group(three_sites).memory_used() > 40 * MIB
+
+    limit(three_sites, memory=40 * MIB)
+
+    assert group(three_sites).memory() == 40 * MIB
+
+
 def test_with_force_something_in_the_node_is_killed_to_make_it_fit(three_sites: Paths) -> None:
     hold = (
         "x = bytearray(b'x') * (80 << 20); print('ready', flush=True); import time; time.sleep(60)"

@@ -235,6 +235,19 @@ def test_file_pages_beyond_what_is_in_use_count_as_none(new):
     assert new.memory_used() == 0
 
 
+@pytest.mark.parametrize(
+    ("version", "usage", "prefix"),
+    [("old", "memory.usage_in_bytes", "total_"), ("new", "memory.current", "")],
+)
+def test_what_files_have_in_memory_is_used_but_not_held(version, usage, prefix, request):
+    group = request.getfixturevalue(version)
+    files = f"{prefix}inactive_file {20 * MIB}\n{prefix}active_file {15 * MIB}\n"
+    trees.put(group, "memory", usage, f"{50 * MIB}\n")
+    trees.put(group, "memory", "memory.stat", f"inactive_file 1\nactive_file 2\n{files}")
+
+    assert (group.memory_used(), group.memory_held()) == (30 * MIB, 15 * MIB)
+
+
 def test_freezing_writes_each_versions_own_word(old, new):
     for group in (old, new):
         group.freeze(frozen=True)
