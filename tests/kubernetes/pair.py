@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,9 @@ from pkgctl.cluster import installing, podbodies, runtime
 from pkgctl.cluster.backend import PodBackend, Target
 from pkgctl.cluster.client import Api, connect
 from pkgctl.cluster.informer import Change, Informer
-from pkgctl.errors import ClusterError
 from pkgctl.local import paths, removal
 from tests.local.conftest import pkgctl
+from tests.waiting import PATIENCE, soon
 
 from . import places
 from .standin import pack
@@ -34,7 +33,6 @@ SERVER, AGENT = "cloud-1", "edge-1"
 ADDRESSES = {SERVER: "10.77.0.1", AGENT: "10.77.0.2"}
 DATA = "/run/pkgctl/disks/k3s"
 K3S = "/usr/local/bin/k3s"
-PATIENCE = 240.0
 
 
 @dataclass
@@ -124,13 +122,7 @@ def cluster_in(folder: Path) -> Iterator[Cluster]:
 
 def eventually(there: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
     """Return what is there in the end; to ask for it may fail until then."""
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        with suppress(AssertionError, ClusterError):
-            if found := there():
-                return found
-        time.sleep(0.2)
-    found = there()
+    found = soon(there, timeout)
     assert found, f"no {what}"
     return found
 

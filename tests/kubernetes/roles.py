@@ -7,15 +7,13 @@ that `pkgctl cluster bundle` made, the oldest first, with a colon between them.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ import pytest
 from pkgctl import playbook
 from pkgctl.local import paths
 from pkgctl.nodeside import channel
+from tests.waiting import soon
 
 from . import assets, images
 from .standin import pack
@@ -33,7 +32,6 @@ VARIABLE = "PKGCTL_K3S_BUNDLE"
 VERSIONS = (pack.VERSION, "v1.34.4+k3s2", "v1.34.4+k3s3")
 LOCK = "bundle.lock.json"
 DATA = "/run/pkgctl/disks/k3s/data"
-PATIENCE = 240.0
 _POD = """
 apiVersion: v1
 kind: Pod
@@ -247,17 +245,6 @@ def command(*words: str, within: Sequence[str] = ()) -> list[str]:
 def environment(testbed: str) -> dict[str, str]:
     """Return the environment of a command, in which no kubeconfig of the user's own is named."""
     return {**os.environ, "PKGCTL_TESTBED": testbed, "KUBECONFIG": "/nowhere"}
-
-
-def soon(true: Callable[[], object], patience: float = PATIENCE) -> bool:
-    """Return whether something comes true; a command in it may fail until patience ends."""
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-            if true():
-                return True
-        time.sleep(0.2)
-    return bool(true())
 
 
 def settings() -> list[str]:

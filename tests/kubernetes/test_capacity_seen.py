@@ -20,9 +20,10 @@ import yaml
 from pkgctl import topology
 from pkgctl.local import removal, testbed
 from pkgctl.nodeside import cgroups, channel, daemon
+from tests.waiting import soon
 
 from . import assets
-from .roles import DATA, LEFT, Lab, soon
+from .roles import DATA, LEFT, Lab
 from .schedulers import Instance
 from .standin import pack
 

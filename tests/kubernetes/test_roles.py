@@ -21,8 +21,9 @@ from pkgctl import playbook, topology
 from pkgctl.local import removal, testbed
 from pkgctl.local.paths import STORE
 from pkgctl.nodeside import cgroups
+from tests.waiting import soon
 
-from .roles import DATA, LEFT, Lab, command, environment, settings, soon
+from .roles import DATA, LEFT, Lab, command, environment, settings
 from .secrecy import Holder, Watch, holders
 from .standin import pack
 

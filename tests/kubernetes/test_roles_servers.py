@@ -20,8 +20,9 @@ from pkgctl.errors import ClusterError
 from pkgctl.local import removal, testbed
 from pkgctl.nodeside import channel
 from pkgctl.nodeside import errors as node_errors
+from tests.waiting import soon
 
-from .roles import DATA, LEFT, Lab, soon
+from .roles import DATA, LEFT, Lab
 from .standin import pack
 
 pytestmark = [pytest.mark.root, pytest.mark.kubernetes(*pack.NEEDS)]

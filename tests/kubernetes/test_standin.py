@@ -6,11 +6,8 @@ from __future__ import annotations
 import json
 import re
 import stat
-import subprocess
-import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from typing import Any
 import pytest
 
 from pkgctl.local import paths, removal
+from tests.waiting import soon
 
 from . import images, places
 from .standin import pack
@@ -59,15 +57,9 @@ class Cluster:
     def node(self, name: str) -> Any:
         return self.kubectl("get", "node", name, "-o", "json")
 
-    def wait_for(self, there: Any, what: str, timeout: float = 240) -> Any:
+    def wait_for(self, there: Any, what: str) -> Any:
         """Return what is there in the end; a command in it may fail until then."""
-        end = time.monotonic() + timeout
-        while time.monotonic() < end:
-            with suppress(AssertionError, subprocess.TimeoutExpired):
-                if found := there():
-                    return found
-            time.sleep(0.5)
-        found = there()
+        found = soon(there)
         assert found, f"no {what}"
         return found
 

@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import time
 import uuid
-from contextlib import suppress
 
 import pytest
 
 from pkgctl.local import paths, removal
+from tests.waiting import soon
 
 from . import places
 from .standin import pack
@@ -44,7 +42,7 @@ def test_two_of_three_servers_go_on_without_the_third(tmp_path):
 
         services[FIRST].stop()
 
-        assert _soon(lambda: _make_namespace(place, SECOND, "after"))
+        assert soon(lambda: _make_namespace(place, SECOND, "after"))
         assert "kept" in places.kubectl(place, "edge-2", "get", "namespaces", "-o", "name")
 
         services[FIRST] = places.Service(place, FIRST, tmp_path / "again.log", [K3S, "server"])
@@ -82,13 +80,3 @@ def test_a_server_without_cluster_init_lets_no_other_join(tmp_path):
 def _make_namespace(place, node, name):
     done = places.attempt(place, node, K3S, "kubectl", "create", "namespace", name)
     return done.returncode == 0
-
-
-def _soon(there, timeout=240):
-    end = time.monotonic() + timeout
-    while time.monotonic() < end:
-        with suppress(subprocess.TimeoutExpired):
-            if found := there():
-                return found
-        time.sleep(0.5)
-    return there()

@@ -3,12 +3,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,12 +14,12 @@ import pytest
 from pkgctl.nodeside import channel, watchman
 from pkgctl.nodeside import domains as guests
 from pkgctl.nodeside import errors as node_errors
+from tests.waiting import soon
 
 from .hypervisor import Hypervisor, hypervisor
 
 pytestmark = pytest.mark.vm("libvirt", "qemu")
 
-PATIENCE = 240.0
 NODES = ("cloud-1", "edge-1")
 # It has no disk: a domain is there, stands still, goes and comes, and never hears of ACPI.
 XML = """
@@ -34,17 +32,6 @@ XML = """
   <devices/>
 </domain>
 """
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Return whether something comes true; a command in it may fail until patience ends."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-            if holds():
-                return True
-        time.sleep(0.1)
-    return holds()
 
 
 @pytest.fixture(scope="module")
@@ -156,9 +143,9 @@ def test_the_watchman_crashes_and_starts_a_domain_on_time(bed: Path, host: Hyper
         begun = time.monotonic()
         client.call("timeline-start", timeline="storm", t0=begun)
 
-    assert eventually(lambda: {state(host, node) for node in NODES} == {"shut off"})
+    assert soon(lambda: {state(host, node) for node in NODES} == {"shut off"})
     assert time.monotonic() - begun > 0.5
-    assert eventually(lambda: {state(host, node) for node in NODES} == {"running"})
+    assert soon(lambda: {state(host, node) for node in NODES} == {"running"})
     assert time.monotonic() - begun > 10.5
     assert all(process(host, node) != first[node] for node in NODES)
 
@@ -172,4 +159,4 @@ def test_a_lease_that_runs_out_starts_the_domain(
     guests.change(node, layer="boom", health="crashed")
     assert state(host) == "shut off"
 
-    assert eventually(lambda: state(host) == "running")
+    assert soon(lambda: state(host) == "running")

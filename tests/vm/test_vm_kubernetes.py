@@ -3,17 +3,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
-import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tests.conformance.subjects import Run
 from tests.kubernetes.standin import pack
+from tests.waiting import soon
 
 from .clusters import AGENT, PATIENCE, SERVER, SERVICES, Cluster, machines
 
@@ -44,17 +42,6 @@ class Lab(Cluster):
         """Return the rows of the cluster's nodes."""
         found = json.loads(self.pkgctl("cluster", "status", "-o", "json"))
         return {each["node"]: each for each in found["nodes"]}
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Return whether something comes true; a command in it may fail until patience ends."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-            if holds():
-                return True
-        time.sleep(2.0)
-    return holds()
 
 
 @pytest.fixture(scope="module")
@@ -138,12 +125,12 @@ def test_a_machine_that_lost_power_is_a_node_again_by_itself(lab: Lab) -> None:
     try:
         assert lab.bed.play(crash).changed == {AGENT: 1}
         assert lab.bed.state(AGENT) == "shut off"
-        assert eventually(lambda: lab.nodes()[AGENT]["ready"] == "no")
+        assert soon(lambda: lab.nodes()[AGENT]["ready"] == "no", PATIENCE, 2.0)
     finally:
         lab.bed.play("heal.yml")
 
-    assert eventually(lambda: lab.nodes()[AGENT]["ready"] == "yes")
-    assert eventually(lambda: lab.pod(AGENT)["containerStatuses"][0]["restartCount"] >= 1)
+    assert soon(lambda: lab.nodes()[AGENT]["ready"] == "yes", PATIENCE, 2.0)
+    assert soon(lambda: lab.pod(AGENT)["containerStatuses"][0]["restartCount"] >= 1, PATIENCE, 2.0)
     assert lab.address(AGENT)
     assert lab.pod(AGENT)["containerStatuses"][0]["containerID"] != before
     ((group, *_),) = lab.groups(AGENT)

@@ -3,16 +3,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from pkgctl import image
 from pkgctl.errors import PkgctlError
+from tests.waiting import soon
 
 from .guests import Bed, running
 
@@ -20,7 +19,6 @@ pytestmark = pytest.mark.vm("libvirt", "qemu", "image", "ssh")
 
 NODES = ("cloud-1", "edge-1")
 EDGE = "edge-1"
-PATIENCE = 240.0
 BOOT = "cat /proc/sys/kernel/random/boot_id"
 
 
@@ -40,17 +38,6 @@ def bed(made: Bed) -> Iterator[Bed]:
     """Give a test the machines as they were made, and heal what it leaves."""
     yield made
     made.play("heal.yml")
-
-
-def eventually(holds: Callable[[], bool]) -> bool:
-    """Return whether something comes true; a command in it may fail until patience ends."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        with contextlib.suppress(AssertionError, subprocess.TimeoutExpired):
-            if holds():
-                return True
-        time.sleep(0.5)
-    return holds()
 
 
 def test_a_machine_crashes_and_is_started_again_by_the_playbooks(bed: Bed) -> None:
@@ -89,8 +76,8 @@ def test_a_pause_on_a_timeline_begins_and_ends_without_anybody(bed: Bed) -> None
 
     bed.play(f"perturb.yml -e node={EDGE} -e health=paused -e duration=30s -e name=nap")
 
-    assert eventually(lambda: bed.state(EDGE) == "paused")
-    assert eventually(lambda: bed.state(EDGE) == "running")
+    assert soon(lambda: bed.state(EDGE) == "paused")
+    assert soon(lambda: bed.state(EDGE) == "running")
     assert bed.ssh(EDGE, BOOT) == before
     assert bed.play("heal.yml").changed == {"cloud-1": 0, EDGE: 0}
 
