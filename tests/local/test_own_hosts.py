@@ -105,6 +105,10 @@ def test_the_folder_is_there_though_both_secrets_are_given(tmp_path):
             {"server": {"here": {"ansible_host": "127.0.0.1"}}, "agent": {"there": {}}},
             "api_endpoint is 127.0.0.1, where no other host reaches it",
         ),
+        (
+            {"server": {"here": {"ansible_host": "fd00::1"}}},
+            "api_endpoint is fd00::1; nodes reach each other by IPv4 here",
+        ),
         ({"server": {"one": {}, "two": {}}}, "the group server has 2 hosts"),
         ({"agent": {"one": {}}}, "the group server has 0 hosts"),
         ({"server": {"Edge_1": {}}}, "a node cannot be called Edge_1"),
