@@ -273,6 +273,7 @@ class ControlPlane:
             "--use-service-account-credentials",
             f"--service-account-private-key-file={self.folder / 'accounts.key'}",
             f"--root-ca-file={self.certificate}",
+            f"--flex-volume-plugin-dir={self.folder / 'plugins'}",
             "--leader-elect=false",
             "--secure-port=0",
         ]

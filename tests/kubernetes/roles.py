@@ -22,6 +22,7 @@ import pytest
 from pkgctl import playbook
 from pkgctl.local import paths
 from pkgctl.nodeside import channel
+from tests import controlgroups
 from tests.waiting import soon
 
 from . import assets, images
@@ -164,10 +165,9 @@ class Lab:
 
     def groups_of_pods(self) -> list[str]:
         """Return the control groups of pods of all nodes, in every hierarchy."""
-        own = self.place.cgroup
-        found = [*Path("/sys/fs/cgroup").glob(f"*/{own}/**/kubepods")]
-        found += Path("/sys/fs/cgroup").glob(f"{own}/**/kubepods")
-        return sorted(map(str, found))
+        return [
+            each for each in controlgroups.below(self.place.cgroup) if each.endswith("/kubepods")
+        ]
 
     def kubectl(self, *words: str, given: str | None = None) -> str:
         """Return what kubectl prints, by the kubeconfig that pkgctl gives; it must succeed."""

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from pkgctl.local import paths, removal
+from tests import controlgroups
 from tests.waiting import soon
 
 from . import images, places
@@ -120,9 +121,8 @@ def test_pods_reach_one_another_across_nodes_and_are_reached_from_nodes(cluster)
 def test_pods_live_below_the_control_group_of_their_node(cluster):
     uid = cluster.pods()[AGENT]["metadata"]["uid"]
 
-    group = f"pkgctl/{cluster.place.name}/nodes/{AGENT}"
-    found = Path("/sys/fs/cgroup").glob(f"**/{group}/**/*{uid}*")
-    assert next(found, None) is not None
+    found = controlgroups.below(f"pkgctl/{cluster.place.name}/nodes/{AGENT}")
+    assert [each for each in found if uid in each]
 
 
 def test_secrets_are_in_no_readable_file_and_in_no_process_list(cluster):

@@ -23,6 +23,7 @@ from pkgctl.nodeside import cgroups, change, health, stress
 from pkgctl.scheduling.backend import NodeEvent
 from pkgctl.scheduling.job import Job
 from pkgctl.scheduling.resources import Resources
+from tests import controlgroups
 
 from .conftest import on_node, pkgctl
 
@@ -105,12 +106,7 @@ def reaches(place: paths.Paths, target: str = EDGE) -> bool:
 
 def groups(place: paths.Paths) -> list[str]:
     """Return all control groups of the edge node, in every hierarchy."""
-    roots = [Path("/sys/fs/cgroup"), *Path("/sys/fs/cgroup").iterdir()]
-    nodes = [root / place.cgroup / "nodes" / EDGE for root in roots]
-    # Not by rglob, which fails where a group goes away meanwhile.
-    return sorted(
-        f"{at}/{name}" for node in nodes for at, names, _ in os.walk(node) for name in names
-    )
+    return controlgroups.below(f"{place.cgroup}/nodes/{EDGE}")
 
 
 def processes(place: paths.Paths, below: str = "") -> list[int]:

@@ -118,6 +118,7 @@ def test_kubelets_folder_on_itself_is_its_own_and_a_disk_there_is_not():
 def elsewhere(tmp_path, monkeypatch):
     """Places of K3s in a folder, with nothing mounted but what a test says."""
     monkeypatch.setattr(k3sremoval, "_FOLDERS", (str(tmp_path / "kubelet"),))
+    monkeypatch.setattr(k3sremoval, "_PLUGINS", tmp_path / "plugins")
     mounts = []
     monkeypatch.setattr(k3sremoval, "_mounted", lambda: mounts)
     data, bin_dir, link = (str(tmp_path / name) for name in ("rancher/k3s", "bin", "bin/k3s"))
