@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import re
-import stat
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ import pytest
 
 from pkgctl.local import paths, removal
 from tests import controlgroups
+from tests.local.conftest import processes_with
 from tests.waiting import soon
 
 from . import images, places
@@ -140,10 +140,9 @@ def test_secrets_are_in_no_readable_file_and_in_no_process_list(cluster):
     )
 
     assert {line.split()[0] for line in modes.splitlines()} == {"600"}
-    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if _exists(path)]
-    said = [each.said().encode() for each in cluster.services.values()]
-    assert not [line for line in [*lines, *said] if TOKEN.encode() in line]
-    assert not [line for line in [*lines, *said] if AGENT_TOKEN.encode() in line]
+    for token in (TOKEN, AGENT_TOKEN):
+        assert processes_with(token) == []
+        assert not [each for each in cluster.services.values() if token in each.said()]
 
 
 def test_tokens_have_k3ss_form_and_agents_have_one_of_their_own(cluster):
@@ -307,10 +306,3 @@ def _try_to_join(cluster: Cluster, token: str, *, name: str, password: str = "mi
     """Ask the server as an agent of that name would."""
     words = f"https://{ADDRESSES[SERVER]}:6443 {token} {name} {password}"
     return cluster.on(AGENT, "python3", "-c", _JOIN, given=words)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False

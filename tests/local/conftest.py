@@ -8,12 +8,14 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from pkgctl import topology
 from pkgctl.local import enter, paths, removal, testbed
+from tests import controlgroups
 
 Runner = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -73,11 +75,11 @@ def on_node(place: paths.Paths, node: str, *command: str) -> str:
 
 def what_is_there() -> dict[str, list[str]]:
     """Return what the machine holds that a testbed could leave: a picture to compare."""
-    groups = [str(path) for path in Path("/sys/fs/cgroup").glob("*/pkgctl/*")]
-    groups += [str(path) for path in Path("/sys/fs/cgroup").glob("pkgctl/*")]
-    loops = [
-        path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")
-    ]
+    groups = controlgroups.below("pkgctl")
+    loops = []
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # one that has gone meanwhile
+            loops.append(path.read_text().strip())
     links = sorted(path.name for path in Path("/sys/class/net").iterdir())
     mounts = [line.split(" ")[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
     return {"groups": groups, "loops": loops, "links": links, "mounts": mounts}
